@@ -1,0 +1,94 @@
+"""Checks of the exercises: a message for each answer, never the answer.
+
+``from qm9lab.check import lesson_01 as check`` and then ``check.exercise_1(answer)``. A stub
+still holding ``...`` gets "Not yet"; a wrong answer gets the hint for the misconception that
+it shows; a right one gets "Right". Questions with a ``seed`` are drawn anew for each seed.
+"""
+
+from typing import NamedTuple
+
+
+class Verdict(NamedTuple):
+    """What a check says: ``right``, and a sentence."""
+
+    right: bool
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+NOT_YET = Verdict(False, "Not yet: put your answer in place of the ... and run this cell again.")
+
+
+def right(text: str = "") -> Verdict:
+    """The verdict for a right answer, with what to take away from it."""
+    return Verdict(True, f"Right. {text}".strip())
+
+
+def hint(text: str) -> Verdict:
+    """The verdict for a wrong answer: what to think about, not what to write."""
+    return Verdict(False, f"Not quite: {text}")
+
+
+def is_stub(answer) -> bool:
+    """True while the answer is still ``...``, or a function whose body is still ``...``.
+
+    A function with a body of ``...`` returns None whatever it is given, and that is what an
+    exercise that asks for a function tests with.
+    """
+    return answer is ... or answer is None
+
+
+def number(answer, expected, mistakes: dict, otherwise: str, praise: str = "") -> Verdict:
+    """Check a numeric answer.
+
+    Parameters
+    ----------
+    expected : number
+    mistakes : dict
+        Wrong number -> the hint for the misconception that leads to it. Entries that happen to
+        equal ``expected`` (some questions of a seed make them coincide) are passed over.
+    otherwise : str
+        The hint for any other number.
+    """
+    if is_stub(answer):
+        return NOT_YET
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        return hint(f"a number was asked for, this is a {type(answer).__name__}.")
+    if answer == expected:
+        return right(praise)
+    return hint(mistakes.get(answer, otherwise))
+
+
+def attempt(function, *args):
+    """Call the learner's function: ``(result, None)``, or ``(None, verdict)`` if it raised."""
+    try:
+        return function(*args), None
+    except Exception as error:
+        return None, hint(f"your function raised {type(error).__name__}: {error}")
+
+
+class Reveal(NamedTuple):
+    """A guess beside what was measured."""
+
+    guess: object
+    measured: object
+    unit: str
+
+    def __repr__(self) -> str:
+        guess, measured = _form(self.guess), _form(self.measured)
+        return f"your guess: {guess}   measured: {measured} {self.unit}".rstrip()
+
+
+def _form(value) -> str:
+    if is_stub(value):
+        return "none yet"
+    if isinstance(value, tuple | list):
+        return "none yet" if all(map(is_stub, value)) else ", ".join(map(_form, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def reveal(guess, measured, unit: str = "") -> Reveal:
+    """Put the learner's guess and the measurement side by side."""
+    return Reveal(guess, measured, unit)

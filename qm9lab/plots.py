@@ -1,0 +1,393 @@
+"""Draw functions: each takes an Axes and plain values, draws, and returns the Axes.
+
+Four colours have one meaning in every picture of the kit, and each has a second cue, a hatch,
+for eyes and printers that do not tell them apart. They are drawn from the palette of Okabe and
+Ito, which readers with any of the common colour vision deficiencies can tell apart.
+"""
+
+import io
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+STYLE = "qm9lab.qm9lab"
+"""The style sheet's name for ``plt.style.use``."""
+
+
+class Look(NamedTuple):
+    """How a meaning is drawn: fill colour, hatch, and a text colour that is legible on it."""
+
+    color: str
+    hatch: str
+    text: str
+
+
+MEANINGS = {
+    "on disk": Look("#DDDDDD", "", "#222222"),
+    "in the page cache": Look("#A6DAF5", "///", "#0B2A3A"),
+    "mapped in this process": Look("#0072B2", "", "#FFFFFF"),
+    "private (anonymous)": Look("#F0B43C", "...", "#2B1D00"),
+}
+"""The four colours with a meaning."""
+
+FIELDS = {
+    "length": Look("#F5EE9E", "", "#222222"),
+    "SMILES": Look("#BFE5D6", "", "#222222"),
+    "value": Look("#EBC6DA", "", "#222222"),
+}
+"""The three fields of a record; none of the four colours above, since they mean something else."""
+
+
+def new_figure(width_in: float = 8.0, height_in: float = 3.0) -> Figure:
+    """A Figure in the kit's style that pyplot does not know of, for widgets and files."""
+    with plt.style.context(STYLE):
+        return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    with plt.style.context(STYLE), io.BytesIO() as buffer:
+        figure.savefig(buffer, format="png", dpi=110)
+        return buffer.getvalue()
+
+
+def blank(ax: Axes, width: float, height: float) -> Axes:
+    """Make ``ax`` a sheet of ``width`` by ``height`` units, y downward, without axes."""
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    ax.set_axis_off()
+    return ax
+
+
+def cell(
+    ax: Axes, x: float, y: float, width: float, height: float, look: Look, text: str = "", **font
+) -> Axes:
+    """One box of a diagram, filled, hatched and labelled according to ``look``."""
+    face = Rectangle((x, y), width, height, facecolor=look.color, edgecolor="#555555", lw=0.8)
+    face.set(hatch=look.hatch, hatchcolor="#FFFFFF" if look.hatch else None)
+    ax.add_patch(face)
+    if text:
+        font = {"fontsize": 9, "color": look.text, "ha": "center", "va": "center"} | font
+        ax.text(x + width / 2, y + height / 2, text, **font)
+    return ax
+
+
+def page_row(
+    ax: Axes, x: float, y: float, meanings, width: float = 1.0, height: float = 1.0, labels=None
+) -> Axes:
+    """A row of pages, each drawn as its meaning (a key of ``MEANINGS``, or None for a hole)."""
+    for k, meaning in enumerate(meanings):
+        text = labels[k] if labels is not None else ""
+        look = MEANINGS[meaning] if meaning else Look("#FFFFFF", "", "#999999")
+        cell(ax, x + k * width, y, width, height, look, text)
+    return ax
+
+
+def meaning_legend(ax: Axes, meanings=tuple(MEANINGS), **where) -> Axes:
+    """The key to the colours, for the meanings that the picture uses."""
+    handles = [
+        Patch(
+            facecolor=MEANINGS[m].color,
+            hatch=MEANINGS[m].hatch,
+            edgecolor="#555555",
+            hatchcolor="#FFFFFF",
+            label=m,
+        )
+        for m in meanings
+    ]
+    ax.legend(handles=handles, **({"loc": "lower left", "ncols": len(handles)} | where))
+    return ax
+
+
+def record_bytes(ax: Axes, raw: bytes, n_smiles_bytes: int, offset_bytes: int = 0) -> Axes:
+    """The bytes of one record, 16 to a row, coloured by field, in hexadecimal and as text.
+
+    Parameters
+    ----------
+    raw : bytes
+        The whole record: 4 bytes of length, ``n_smiles_bytes`` of SMILES, 8 of value.
+    offset_bytes : int
+        Where the record begins in its file; the rows are labelled from there.
+    """
+    names = ["length"] * 4 + ["SMILES"] * n_smiles_bytes + ["value"] * 8
+    n_rows = max(-(-len(raw) // 16), 2)
+    blank(ax, 18.6, n_rows + 1.4)
+    for k, (byte, name) in enumerate(zip(raw, names, strict=True)):
+        row, column = divmod(k, 16)
+        text = chr(byte) if name == "SMILES" and 32 < byte < 127 else ""
+        cell(
+            ax,
+            2.4 + column,
+            row,
+            1,
+            1,
+            FIELDS[name],
+            f"{byte:02x}",
+            fontsize=8,
+            family="monospace",
+            va="bottom" if text else "center",
+        )
+        ax.text(
+            2.9 + column,
+            row + 0.78,
+            text,
+            fontsize=7.5,
+            ha="center",
+            va="center",
+            family="monospace",
+            color="#1B6B4F",
+            weight="bold",
+        )
+    for row in range(-(-len(raw) // 16)):
+        ax.text(
+            2.2,
+            row + 0.5,
+            f"{offset_bytes + 16 * row:,}",
+            fontsize=8,
+            ha="right",
+            va="center",
+            color="#555555",
+        )
+    handles = [
+        Patch(facecolor=FIELDS[name].color, edgecolor="#555555", label=label)
+        for name, label in (
+            ("length", "length: 4 bytes, <I"),
+            ("SMILES", f"SMILES: {n_smiles_bytes} bytes, UTF-8"),
+            ("value", "value: 8 bytes, <d"),
+        )
+    ]
+    ax.legend(handles=handles, loc="lower left", ncols=3, fontsize=8, bbox_to_anchor=(0.11, -0.04))
+    return ax
+
+
+def molecule(ax: Axes, smiles: str, size_px: int = 300) -> Axes:
+    """The structure that a SMILES spells, drawn by RDKit (hydrogens on carbon left out)."""
+    from rdkit import Chem
+    from rdkit.Chem import Draw
+
+    ax.set_axis_off()
+    drawn = Chem.MolFromSmiles(smiles)
+    if drawn is None:
+        ax.text(
+            0.5,
+            0.5,
+            "RDKit cannot draw\nthese bytes as a molecule",
+            ha="center",
+            va="center",
+            transform=ax.transAxes,
+        )
+        return ax
+    ax.imshow(np.asarray(Draw.MolToImage(drawn, size=(size_px, size_px))))
+    return ax
+
+
+def bars(ax: Axes, labels, values, meanings, unit: str, form: str = "{:,.0f}") -> Axes:
+    """Horizontal bars, one a label, each in the colour of its meaning and with its number.
+
+    ``unit`` is the label of the axis: quantity and unit. ``values`` are numbers >= 0.
+    """
+    values = np.asarray(values, float)
+    places = np.arange(len(values))
+    for place, value, meaning in zip(places, values, meanings, strict=True):
+        look = MEANINGS[meaning]
+        bar = ax.barh(place, value, color=look.color, edgecolor="#555555", height=0.62)
+        bar[0].set(hatch=look.hatch, hatchcolor="#FFFFFF")
+        ax.annotate(
+            form.format(value),
+            (value, place),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    ax.set_yticks(places, labels)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(unit)
+    ax.set_xlim(0, max(values.max(), 1) * 1.18)
+    return ax
+
+
+def binary_size(n_bytes: float) -> str:
+    """A size in the largest binary unit that keeps it above 1: ``binary_size(2048)`` is "2 KiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if n_bytes < 1024:
+            break
+        n_bytes /= 1024
+    return f"{n_bytes:.3g} {unit}" if n_bytes < 1000 else f"{n_bytes:.0f} {unit}"
+
+
+def address_space(ax: Axes, parts) -> Axes:
+    """A process's address space, high addresses at the top, not to scale.
+
+    Parameters
+    ----------
+    parts : sequence of (start, end, label, lit)
+        In order of address, as ``neighbourhoods`` returns them. ``lit`` parts are drawn as
+        mapped; the empty stretches between parts are drawn as gaps with their size.
+    """
+    rows = []
+    for k, (start, end, label, lit) in enumerate(parts):
+        if k and start > parts[k - 1][1]:
+            rows.append((None, start - parts[k - 1][1], "", False))
+        rows.append((start, end - start, label, lit))
+    blank(ax, 10, len(rows))
+    for y, (start, size, label, lit) in enumerate(reversed(rows)):
+        if start is None:
+            ax.text(
+                5.9,
+                y + 0.5,
+                f"nothing mapped: {binary_size(size)}",
+                fontsize=8,
+                color="#777777",
+                ha="center",
+                va="center",
+                style="italic",
+            )
+            continue
+        look = MEANINGS["mapped in this process"] if lit else Look("#F4F4F4", "", "#222222")
+        cell(
+            ax,
+            2.3,
+            y + 0.06,
+            7.2,
+            0.88,
+            look,
+            f"{label}: {binary_size(size)} of addresses",
+            weight="bold" if lit else "normal",
+        )
+        ax.text(
+            2.2,
+            y + 0.9,
+            f"{start:#x}",
+            fontsize=7.5,
+            family="monospace",
+            ha="right",
+            va="bottom",
+            color="#555555",
+        )
+    return ax
+
+
+def neighbourhoods(regions, lit_name: str) -> list[tuple[int, int, str, bool]]:
+    """Regions merged into the few parts that ``address_space`` draws.
+
+    A part is a run of regions of one kind: the program, its heap, the region whose name
+    contains ``lit_name``, libraries and other maps, the stack. A gap of 1 GiB or more starts a
+    new part. A part's size is the span of its addresses, small gaps within it included.
+    """
+    parts = []
+    program = regions[0].name if regions else ""
+    for region in regions:
+        if region.start >= 2**63:  # the vsyscall page is the kernel's half, not the process's
+            continue
+        lit = lit_name in region.name
+        if lit:
+            label = "our map"
+        elif region.name.startswith(("[stack", "[heap")):
+            label = region.name.strip("[]")
+        elif region.name == program or (parts and parts[-1][2] == "program" and not region.name):
+            label = "program"
+        else:
+            label = "libraries and other maps"
+        near = parts and region.start - parts[-1][1] < 2**30
+        if near and parts[-1][2:] == (label, lit) and not (lit and parts[-1][1] != region.start):
+            parts[-1] = (parts[-1][0], region.end, label, lit)
+        else:
+            parts.append((region.start, region.end, label, lit))
+    return parts
+
+
+def page_grid(ax: Axes, cached, mapped, columns: int = 256, touched: int | None = None) -> Axes:
+    """All pages of a file as small squares, row by row from its start.
+
+    Parameters
+    ----------
+    cached, mapped : (n_pages,) bool
+        In the page cache; mapped in this process. A page that is both is drawn as mapped.
+    columns : int
+        Pages in a row.
+    touched : int, optional
+        The number of a page to ring.
+    """
+    names = ("on disk", "in the page cache", "mapped in this process")
+    state = np.where(mapped, 2, np.where(cached, 1, 0))
+    n_rows = -(-len(state) // columns)
+    squares = np.full(n_rows * columns, -1)
+    squares[: len(state)] = state
+    colours = [MEANINGS[name].color for name in names]
+    for n, name in enumerate(names):
+        rows, places = np.nonzero(squares.reshape(n_rows, columns) == n)
+        # The second cue in a square this small is its size: what came nearer is larger.
+        side = (0.55, 0.75, 0.95)[n]
+        ax.scatter(
+            places,
+            rows,
+            marker="s",
+            linewidths=0,
+            color=colours[n],
+            label=name,
+            s=(side * 5.4 * 128 / columns) ** 2,
+        )
+    if touched is not None:
+        ax.scatter(
+            touched % columns,
+            touched // columns,
+            marker="o",
+            s=90,
+            facecolors="none",
+            edgecolors="#D55E00",
+            linewidths=1.8,
+            label="the page that was touched",
+        )
+    ax.set(xlim=(-1, columns), ylim=(n_rows, -1), xticks=[0, columns // 2, columns - 1])
+    ax.set(xlabel="page within the row", ylabel=f"rows of {columns} pages")
+    ax.grid(False)
+    ax.set_aspect("equal")
+    key = ax.legend(loc="upper center", ncols=4, bbox_to_anchor=(0.5, -0.42), fontsize=9)
+    for handle, area in zip(key.legend_handles, (20, 40, 60, 90), strict=False):
+        handle.set_sizes([area])
+    return ax
+
+
+def observers(ax: Axes, seen: dict, n_dirty: int | None, private: bool) -> Axes:
+    """What each observer of one page reads, as boxes side by side.
+
+    Parameters
+    ----------
+    seen : dict of str to str
+        Observer -> what it reads. The first one is the map through which was stored.
+    n_dirty : int or None
+        Pages of the file that wait to be written to the disk; None where it cannot be known.
+    private : bool
+        Whether the first observer looks at an anonymous copy of its own.
+    """
+    blank(ax, 12, 4)
+    mapped, cached, copied = (
+        MEANINGS[name]
+        for name in ("mapped in this process", "in the page cache", "private (anonymous)")
+    )
+    looks = [copied if private else mapped, mapped, cached]
+    for k, (name, answer) in enumerate(seen.items()):
+        look = looks[k] if answer != "closed" else Look("#FFFFFF", "", "#888888")
+        ax.text(0.2 + 3 * k + 1.3, 0.55, name, ha="center", va="center", fontsize=10)
+        cell(
+            ax,
+            0.2 + 3 * k,
+            1.0,
+            2.6,
+            1.5,
+            look,
+            answer,
+            fontsize=14,
+            weight="bold",
+            family="monospace",
+        )
+    ax.text(10.5, 0.55, "waiting for the disk", ha="center", va="center", fontsize=10)
+    waiting = {None: "not available here", 0: "nothing"}.get(n_dirty, "a dirty page")
+    cell(ax, 9.2, 1.0, 2.6, 1.5, MEANINGS["on disk"], waiting, fontsize=10)
+    meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05), fontsize=8.5)
+    return ax
