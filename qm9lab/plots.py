@@ -213,11 +213,11 @@ def bars(ax: Axes, labels, values, meanings, unit: str, form: str = "{:,.0f}") -
 
 def binary_size(n_bytes: float) -> str:
     """A size in the largest binary unit that keeps it above 1: ``binary_size(2048)`` is "2 KiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if n_bytes < 1024:
-            break
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while n_bytes >= 1024 and len(units) > 1:
         n_bytes /= 1024
-    return f"{n_bytes:.3g} {unit}" if n_bytes < 1000 else f"{n_bytes:.0f} {unit}"
+        units.pop(0)
+    return f"{n_bytes:.3g} {units[0]}" if n_bytes < 1000 else f"{n_bytes:.0f} {units[0]}"
 
 
 def address_space(ax: Axes, parts) -> Axes:

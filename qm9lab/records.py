@@ -109,8 +109,8 @@ def unpack(buf, offset_bytes: int = 0) -> Record:
             )
         if value_at + VALUE.size > n_bytes:
             raise RecordError(
-                f"offset {offset_bytes}: expected {length} bytes of SMILES and {VALUE.size} of value, "
-                f"found {n_bytes - start} bytes before the end of the buffer"
+                f"offset {offset_bytes}: expected {length} bytes of SMILES and "
+                f"{VALUE.size} of value, found {n_bytes - start} bytes before the end of the buffer"
             )
         try:
             smiles = str(view[start:value_at], "utf-8")

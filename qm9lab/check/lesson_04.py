@@ -11,7 +11,9 @@ from . import NOT_YET, Verdict, hint, number, right
 def _draw_placeholder(seed: int) -> tuple[int, int]:
     """A placeholder's size in MiB, and the bytes that its records take."""
     draw = random.Random(seed)
-    return draw.choice([10, 20, 50]), draw.randint(100_000, 900_000) * 10 + draw.randint(1, 9)
+    size_mib, used = draw.choice([10, 20, 50]), draw.randint(1_000_000, 9_000_000)
+    # At least one byte is left over behind the last phantom: there the walk dies.
+    return size_mib, used + (((size_mib << 20) - used) % 12 == 0)
 
 
 def question_1(seed: int) -> str:

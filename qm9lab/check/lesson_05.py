@@ -74,7 +74,7 @@ def exercise_1(answer, seed: int) -> Verdict:
 
 
 def _draw_stores(seed: int) -> tuple[int, list[int]]:
-    """A page size in bytes, and offsets at which doubles are stored; some share a page, one spans two."""
+    """A page size in bytes, and offsets of doubles: some share a page, one spans two."""
     draw = random.Random(seed)
     page = draw.choice([4, 16]) * 1024
     spanning = page * draw.randint(20, 30) - draw.randint(1, 7)

@@ -1,0 +1,373 @@
+"""Each check on its stub, on each known wrong answer and on right ones, for many seeds."""
+
+import io
+import mmap
+import os
+import re
+import struct
+from itertools import product
+
+import pytest
+
+from qm9lab import records
+from qm9lab.check import (
+    NOT_YET,
+    Verdict,
+    lesson_00,
+    lesson_01,
+    lesson_02,
+    lesson_04,
+    lesson_05,
+    number,
+    reveal,
+)
+
+SEEDS = range(1, 41)
+STUBS = (..., None)
+
+
+def numbers(question: str) -> list[int]:
+    """The whole numbers of a question, in order."""
+    return [int(word.replace(",", "")) for word in re.findall(r"\d[\d,]*\d|\d", question)]
+
+
+def test_questions_differ_between_seeds_and_stay_for_one():
+    modules = (lesson_00, lesson_01, lesson_02, lesson_04, lesson_05)
+    questions = [
+        getattr(m, name) for m in modules for name in dir(m) if name.startswith("question_")
+    ]
+    assert len(questions) == 8
+    for question in questions:
+        asked = [question(seed) for seed in SEEDS]
+        assert asked == [question(seed) for seed in SEEDS]
+        assert len(set(asked)) >= 4
+
+
+SEEDED = {
+    lesson_00.exercise_1: lesson_00.question_1,
+    lesson_00.exercise_2: lesson_00.question_2,
+    lesson_01.exercise_1: lesson_01.question_1,
+    lesson_01.exercise_3: lesson_01.question_3,
+    lesson_02.exercise_2: lesson_02.question_2,
+    lesson_04.exercise_1: lesson_04.question_1,
+    lesson_05.exercise_1: lesson_05.question_1,
+    lesson_05.exercise_2: lesson_05.question_2,
+}
+
+
+@pytest.mark.parametrize("exercise", SEEDED, ids=lambda f: f"{f.__module__[-9:]}.{f.__name__}")
+def test_a_stub_is_not_yet_and_nonsense_is_never_right(exercise):
+    for stub in STUBS:
+        assert exercise(stub, seed=1) == NOT_YET
+    for nonsense in (-1, 3.5, "nonsense", b"", [], True, {}):
+        verdict = exercise(nonsense, seed=1)
+        assert not verdict.right and verdict != NOT_YET and verdict.text.startswith("Not quite: ")
+
+
+def judge(exercise, seed, right_answer, wrong: dict):
+    """The right answer is right; each wrong one (that is not right by chance) gets its hint."""
+    assert exercise(right_answer, seed).right, (seed, right_answer)
+    for answer, words in wrong.items():
+        if answer != right_answer:
+            verdict = exercise(answer, seed)
+            assert not verdict.right and words in verdict.text, (seed, answer, verdict)
+            assert str(right_answer) not in verdict.text.split(), "a hint gave the answer away"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pages_of_a_file(seed):
+    kib, n_bytes = numbers(lesson_00.question_1(seed))
+    page = kib * 1024
+    judge(
+        lesson_00.exercise_1,
+        seed,
+        len(range(0, n_bytes, page)),
+        {n_bytes // page: "last, partly filled", n_bytes / page: "whole", 10**9: "left over"},
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_where_a_page_begins(seed):
+    kib, offset = numbers(lesson_00.question_2(seed))
+    page = kib * 1024
+    begins = max(range(0, offset + 1, page))
+    judge(
+        lesson_00.exercise_2,
+        seed,
+        begins,
+        {
+            begins // page: "number of the page",
+            begins + page: "next page",
+            offset - begins: "how far into",
+            offset: "before alignment",
+            10**12 + 1: "multiple",
+        },
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_where_the_value_is(seed):
+    offset, n_smiles = numbers(lesson_01.question_1(seed))
+    record = records.pack("C" * n_smiles, 1.0)
+    value_at = records.unpack(bytes(offset) + record, offset).value_offset_bytes
+    judge(
+        lesson_01.exercise_1,
+        seed,
+        value_at,
+        {
+            offset + n_smiles: "length prefix",
+            offset + len(record): "next record",
+            4 + n_smiles: "not from the file's first byte",
+            offset + 4: "SMILES begins",
+            offset: "record begins",
+            offset + n_smiles + 8: "the prefix is an I",
+            1: "walk along",
+        },
+    )
+
+
+def by_struct(f, offset):
+    f.seek(offset)
+    (n,) = struct.unpack("<I", f.read(4))
+    f.seek(n, io.SEEK_CUR)
+    return struct.unpack("<d", f.read(8))[0]
+
+
+def skipping(body):
+    """A reader of a value that seeks to the record, reads its length, and then does ``body``."""
+
+    def read_value(f, offset):
+        f.seek(offset)
+        (n,) = struct.unpack("<I", f.read(4))
+        return body(f, n)
+
+    return read_value
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda f, offset: ..., "Not yet"),
+        (lambda f, offset: None, "Not yet"),
+        (lambda f, offset: 1 / 0, "ZeroDivisionError"),
+        (lambda f, offset: by_struct(f, 0), "record 0's value"),
+        (skipping(lambda f, n: struct.unpack("<d", f.read(8))[0]), "SMILES comes first"),
+        (skipping(lambda f, n: struct.unpack("<d", f.read(n + 8)[n:])), "tuple"),
+        (skipping(lambda f, n: f.read(n + 8)[n:]), "which function"),
+        (skipping(lambda f, n: struct.unpack(">d", f.read(n + 8)[n:])[0]), "other order"),
+        (skipping(lambda f, n: struct.unpack("<d", f.read(n + 8)[n:])[0]), "seek over the text"),
+        (lambda f, offset: 0.5, "came out as"),
+        (by_struct, "Right"),
+    ],
+)
+def test_read_one_value(function, words):
+    verdict = lesson_01.exercise_2(function)
+    assert words in verdict.text and verdict.right == (words == "Right")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_read_with_your_eyes(seed):
+    raw = bytes.fromhex(lesson_01.question_3(seed))
+    smiles = raw[4 : 4 + raw[0]].decode()
+    judge(
+        lesson_01.exercise_3,
+        seed,
+        smiles,
+        {
+            smiles + "\x00": "",
+            raw[:4].decode() + smiles: "length, not text",
+            smiles[:-1] or "X": "",
+            "XYZ": "split the bytes",
+        },
+    )
+    assert "decode" in lesson_01.exercise_3(smiles.encode(), seed).text
+    if smiles != smiles[::-1]:
+        assert "byte order" in lesson_01.exercise_3(smiles[::-1], seed).text
+
+
+def map_it(path, **how):
+    with open(path, "r+b") as f:
+        return mmap.mmap(f.fileno(), how.pop("length", 0), **how)
+
+
+def map_and_keep_the_file_open(path, kept=[]):  # noqa: B006
+    kept.append(open(path, "rb"))  # noqa: SIM115
+    return mmap.mmap(kept[-1].fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def map_and_close_it(path):
+    with map_it(path, access=mmap.ACCESS_READ) as mm:
+        return mm
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda path: None, "Not yet"),
+        (lambda path: path.read_bytes(), "copy"),
+        (lambda path: memoryview(map_it(path)), "the map itself"),
+        (lambda path: "map", "this is a str"),
+        (map_and_close_it, "closed already"),
+        (lambda path: map_it(path, length=4096), "what means"),
+        (map_it, "changed the file"),
+        (lambda path: map_it(path, access=mmap.ACCESS_COPY), "private copy"),
+        (map_and_keep_the_file_open, "still open"),
+        (lambda path: 1 / 0, "ZeroDivisionError"),
+        (lambda path: map_it(path, access=mmap.ACCESS_READ), "Right"),
+        (lambda path: map_it(path, prot=mmap.PROT_READ), "Right"),
+    ],
+)
+def test_a_map_to_look_at(function, words):
+    verdict = lesson_02.exercise_1(function)
+    assert words in verdict.text and verdict.right == (words == "Right")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_copy_or_window(seed):
+    """The answer is found by running the lines on a real map, not by reading the check's table."""
+    import numpy as np
+
+    copies = ""
+    for line in lesson_02.question_2(seed).splitlines():
+        letter, code = line.split(")", 1)
+        with_map = {"mm": mmap.mmap(-1, mmap.PAGESIZE), "np": np}
+        exec(code.strip(), with_map)
+        before = bytes(with_map["part"])
+        with_map["mm"][:] = b"\xff" * mmap.PAGESIZE
+        copies += letter if bytes(with_map["part"]) == before else ""
+    others = "".join(sorted(set("abcde") - set(copies)))
+    judge(
+        lesson_02.exercise_2,
+        seed,
+        copies,
+        {others: "windows", copies[:-1]: "at least one more", copies + others[0]: "would a store"},
+    )
+    assert lesson_02.exercise_2(copies[::-1].upper(), seed).right
+    assert "letters" in lesson_02.exercise_2(7, seed).text
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_phantoms(seed):
+    mib, used = numbers(lesson_04.question_1(seed))
+    rest = mib * 1024 * 1024 - used
+    phantoms = 0
+    while rest >= 12 * 100_000:
+        phantoms, rest = phantoms + 100_000, rest - 12 * 100_000
+    while rest >= 12:
+        phantoms, rest = phantoms + 1, rest - 12
+    size = mib << 20
+    judge(
+        lesson_04.exercise_1,
+        seed,
+        phantoms,
+        {
+            size // 12: "take them off first",
+            (size - used) // 4: "its length and its value",
+            (size - used) // 8: "its value and its length",
+            phantoms + 1: "last few bytes",
+            size - used: "how many does one phantom take",
+            3: "how many zero bytes",
+        },
+    )
+
+
+def builder(*, temporary=True, extra=0, shift=0, rename=True, remove_first=False, copy=False):
+    """A builder of record files with the faults that are asked for."""
+
+    def build(path, packed):
+        target = path.with_suffix(".partial") if temporary else path
+        if remove_first:
+            path.unlink(missing_ok=True)
+        size = sum(len(record or b"") for record in packed) + extra
+        with open(target, "w+b") as f:
+            f.truncate(size)
+            with mmap.mmap(f.fileno(), 0) as mm:
+                offset = 0
+                for record in packed:
+                    mm[offset : offset + len(record)] = record
+                    offset += len(record) - shift
+        if copy:
+            path.write_bytes(target.read_bytes())
+        elif temporary and rename:
+            os.replace(target, path)
+
+    return build
+
+
+def forgiving(path, packed):
+    builder()(path, [record for record in packed if record])
+
+
+def in_place(path, packed):
+    path.touch()
+    builder(temporary=False)(path, packed)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda path, packed: ..., "Not yet"),
+        (lambda path, packed: 1 / 0, "ZeroDivisionError"),
+        (builder(extra=100), "phantoms"),
+        (builder(rename=False), "did you rename"),
+        (builder(shift=1), "does each record begin"),
+        (builder(copy=True), "left over"),
+        (lambda path, packed: builder()(path, packed[:-1]), "the records"),
+        (forgiving, "did not object"),
+        (builder(remove_first=True), "was gone"),
+        (in_place, "a broken file"),
+        (builder(temporary=False), "a broken file"),
+        (builder(), "Right"),
+    ],
+)
+def test_a_builder_to_trust(function, words):
+    verdict = lesson_04.exercise_2(function)
+    assert words in verdict.text and verdict.right == (words == "Right"), verdict
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_three_witnesses(seed):
+    story = lesson_05.question_1(seed).splitlines()[1]
+    answers = ["".join(answer) for answer in product("ops", repeat=3)]
+    verdicts = {answer: lesson_05.exercise_1(answer, seed) for answer in answers}
+    right = [answer for answer in answers if verdicts[answer].right]
+    assert len(right) == 1, story
+    private, shared, read = right[0]
+    assert shared == read and shared == ("s" if "S stores" in story else "o")
+    assert private == ("p" if "P stores" in story else shared)
+    for answer in answers:
+        if answer[1] != answer[2]:
+            assert "the same page" in verdicts[answer].text
+    assert "three characters" in lesson_05.exercise_1("xyz", seed).text
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_dirty_pages_by_storing_into_a_real_map(seed):
+    """Counted on a private map: each page that was stored to becomes anonymous, and no other."""
+    kib, _, *offsets, _ = numbers(lesson_05.question_2(seed).replace("8 bytes", "8 bytes", 1)) + [0]
+    pages = {(offset + k) // (kib * 1024) for offset in offsets for k in range(8)}
+    judge(
+        lesson_05.exercise_2,
+        seed,
+        len(pages),
+        {
+            len(offsets): "counted stores",
+            len({offset // (kib * 1024) for offset in offsets}): "last byte",
+            8 * len(offsets): "counted bytes",
+            1000: "for each store",
+        },
+    )
+
+
+def test_a_number_that_is_right_is_right_though_a_mistake_leads_to_it_too():
+    assert number(4, 4, {4: "a mistake"}, "no").right
+    assert number(4.0, 4, {}, "no").right
+    assert "this is a bool" in number(True, 1, {}, "no").text
+
+
+def test_a_guess_beside_what_was_measured():
+    assert repr(reveal(..., 1234, "pages")) == "your guess: none yet   measured: 1,234 pages"
+    assert repr(reveal((..., ...), (1, "r--s"))) == "your guess: none yet   measured: 1, r--s"
+    assert repr(reveal((5, ...), (1, 2))) == "your guess: 5, none yet   measured: 1, 2"
+    assert repr(reveal("all", "all")) == "your guess: all   measured: all"
+    assert repr(Verdict(True, "Right.")) == "Right."

@@ -1,0 +1,163 @@
+"""Pictures: what is drawn is what was handed in, and the SVGs are those of the code."""
+
+import importlib.util
+import io
+import tomllib
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from qm9lab import plots, records
+from qm9lab.measure import Region
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES = tomllib.loads((ROOT / "figures/figures.toml").read_text("utf-8"))
+
+
+@pytest.fixture
+def ax():
+    return plots.new_figure(8, 3).subplots()
+
+
+def texts(ax) -> list[str]:
+    return [t.get_text() for t in ax.texts if t.get_text()]
+
+
+def test_each_byte_of_a_record_stands_in_its_field_s_colour(ax):
+    raw = records.pack("CCO", 1.0)
+    assert plots.record_bytes(ax, raw, 3, 1000) is ax
+    faces = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
+    expected = ["length"] * 4 + ["SMILES"] * 3 + ["value"] * 8
+    assert faces == [plots.FIELDS[name].color for name in expected]
+    shown = [t for t in texts(ax) if len(t) == 2]
+    assert shown == [f"{byte:02x}" for byte in raw]
+    assert "1,000" in texts(ax) and [t for t in texts(ax) if len(t) == 1] == ["C", "C", "O"]
+
+
+def test_a_record_whose_length_is_wrong_is_not_drawn(ax):
+    with pytest.raises(ValueError):
+        plots.record_bytes(ax, records.pack("CCO", 1.0), 4)
+
+
+def test_a_molecule_is_drawn_and_nonsense_says_so(ax):
+    assert plots.molecule(ax, "[H]C([H])([H])[H]").images
+    other = plots.molecule(plots.new_figure().subplots(), "C(((")
+    assert not other.images and "cannot draw" in texts(other)[0]
+
+
+def test_bars_are_as_long_as_their_values(ax):
+    plots.bars(ax, ["a", "b"], [3, 0], ["on disk", "private (anonymous)"], "pages")
+    assert [bar.get_width() for bar in ax.patches] == [3, 0]
+    assert ax.get_xlabel() == "pages" and [t.get_text() for t in ax.texts] == ["3", "0"]
+    assert ax.patches[1].get_hatch() == plots.MEANINGS["private (anonymous)"].hatch
+
+
+def test_the_page_grid_has_each_page_once_in_its_state(ax):
+    cached = np.arange(600) % 3 > 0
+    mapped = np.arange(600) % 3 == 2
+    plots.page_grid(ax, cached, mapped, touched=5)
+    counts = {c.get_label(): len(c.get_offsets()) for c in ax.collections}
+    assert counts == {
+        "on disk": 200, "in the page cache": 200, "mapped in this process": 200,
+        "the page that was touched": 1,
+    }  # fmt: skip
+    squares = {tuple(at) for c in ax.collections[:3] for at in np.asarray(c.get_offsets())}
+    assert squares == {(k % 256, k // 256) for k in range(600)}
+
+
+def test_every_meaning_has_a_colour_and_a_second_cue():
+    looks = list(plots.MEANINGS.values())
+    assert len({look.color for look in looks}) == len(looks) == 4
+    # Two have a hatch each of its own; the two without differ in the colour of their text.
+    assert len({(look.hatch, look.text) for look in looks}) == 4
+    assert not {look.color for look in looks} & {look.color for look in plots.FIELDS.values()}
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "words"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (64 << 20, "64 MiB"),
+     (1000 << 20, "1000 MiB"), (3 << 40, "3 TiB"), (5 << 50, "5120 TiB")],
+)  # fmt: skip
+def test_sizes_are_binary(n_bytes, words):
+    assert plots.binary_size(n_bytes) == words
+
+
+def regions():
+    gib = 1 << 30
+    return [
+        Region(gib, gib + 100, "r-xp", 0, "/bin/python"),
+        Region(gib + 100, gib + 300, "rw-p", 0, ""),
+        Region(gib + 900, gib + 1000, "rw-p", 0, "[heap]"),
+        Region(50 * gib, 50 * gib + 10, "r-xp", 0, "/lib/x.so"),
+        Region(50 * gib + 10, 50 * gib + 60, "r--s", 0, "/data/ours.dat"),
+        Region(50 * gib + 60, 50 * gib + 70, "rw-p", 0, ""),
+        Region(90 * gib, 90 * gib + 5, "rw-p", 0, "[stack]"),
+        Region(2**64 - 4096, 2**64, "--xp", 0, "[vsyscall]"),
+    ]
+
+
+def test_regions_are_merged_into_parts_and_ours_stays_alone(ax):
+    parts = plots.neighbourhoods(regions(), "ours.dat")
+    gib = 1 << 30
+    assert parts == [
+        (gib, gib + 300, "program", False),
+        (gib + 900, gib + 1000, "heap", False),
+        (50 * gib, 50 * gib + 10, "libraries and other maps", False),
+        (50 * gib + 10, 50 * gib + 60, "our map", True),
+        (50 * gib + 60, 50 * gib + 70, "libraries and other maps", False),
+        (90 * gib, 90 * gib + 5, "stack", False),
+    ]
+    plots.address_space(ax, parts)
+    lit = [p for p in ax.patches if to_hex(p.get_facecolor()).upper() == "#0072B2"]
+    assert len(lit) == 1 and "our map: 50 B of addresses" in texts(ax)
+    assert "nothing mapped: 40 GiB" in texts(ax)
+    assert plots.neighbourhoods([], "x") == []
+
+
+def test_observers_show_what_each_reads(ax):
+    plots.observers(ax, {"this map": "new", "another map": "old", "read()": "old"}, 0, private=True)
+    assert [t for t in texts(ax) if t in ("new", "old", "nothing")] == [
+        "new",
+        "old",
+        "old",
+        "nothing",
+    ]
+    for n_dirty, words in ((None, "not available here"), (1, "a dirty page"), (7, "a dirty page")):
+        other = plots.new_figure().subplots()
+        plots.observers(other, {"this map": "x"}, n_dirty, private=False)
+        assert words in texts(other)
+
+
+def test_png_is_a_picture():
+    figure = plots.new_figure(4, 2)
+    figure.subplots().plot([1, 2])
+    image = Image.open(io.BytesIO(plots.png(figure)))
+    assert image.format == "PNG" and image.size == (440, 220)
+
+
+def test_the_svgs_are_those_of_the_code(tmp_path):
+    spec = importlib.util.spec_from_file_location("build", ROOT / "figures/build.py")
+    build = importlib.util.module_from_spec(spec)
+    backend = matplotlib.get_backend()
+    spec.loader.exec_module(build)
+    try:
+        built = build.build(tmp_path)
+    finally:
+        matplotlib.use(backend)
+    assert {path.name for path in built} == {path.name for path in (ROOT / "figures").glob("*.svg")}
+    for path in built:
+        assert path.read_bytes() == (ROOT / "figures" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_picture_is_used_where_the_table_says_with_its_alt_text(name):
+    entry = FIGURES[name]
+    assert len(entry["alt"]) > 60 and entry["caption"]
+    for place in entry["used_in"]:
+        source = (ROOT / place).read_text("utf-8")
+        assert f"figures/{entry['file']}" in source, place
+        assert entry["alt"] in source.replace('\\"', '"'), place
