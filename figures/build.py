@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
 from qm9lab import plots
-from qm9lab.plots import FIELDS, MEANINGS, Look, blank, cell, meaning_legend, page_row
+from qm9lab.plots import FIELDS, MEANINGS, Look, blank, cell, meaning_legend, page_row, say
 
 HERE = Path(__file__).resolve().parent
 DISK, CACHE, MAPPED, PRIVATE = MEANINGS
@@ -39,11 +39,6 @@ def arrow(ax: Axes, start, end, color="#444444", style="-|>", dashed=False, bend
             connectionstyle=f"arc3,rad={bend}",
         )
     )
-
-
-def say(ax: Axes, x: float, y: float, text: str, **font) -> None:
-    """A line of text on the sheet, from the left unless told otherwise."""
-    ax.text(x, y, text, **({"fontsize": 9, "va": "center", "color": "#222222"} | font))
 
 
 def file_and_address_space(figure) -> None:
@@ -144,16 +139,16 @@ def read_or_map(figure) -> None:
 def build_and_rename(figure) -> None:
     ax = blank(figure.subplots(), 20, 8.4)
     steps = (
-        ("1. truncate", "a placeholder of\nthe right size", [None] * 4, "f.truncate(size)"),
-        ("2. store", "records, through\nthe map", [MAPPED, MAPPED, None, None], "mm[a:b] = record"),
-        ("3. flush", "dirty pages are\nwritten to the disk", [DISK] * 4, "mm.flush()"),
-        ("4. rename", "the file gets\nits real name", [DISK] * 4, "os.replace(tmp, path)"),
+        ("1. truncate", "a placeholder of\nthe right size", None, "hole", "f.truncate(size)"),
+        ("2. store", "records, through\nthe map", MAPPED, "dirty", "mm[a:b] = record"),
+        ("3. flush", "dirty pages are\nwritten to the disk", DISK, "clean", "mm.flush()"),
+        ("4. rename", "the file gets\nits real name", DISK, "clean", "os.replace(tmp, path)"),
     )
-    for k, (title, text, meanings, call) in enumerate(steps):
+    for k, (title, text, meaning, state, call) in enumerate(steps):
         x = 2.6 + 4.4 * k
         say(ax, x, 0.4, title, weight="bold", fontsize=10.5)
         say(ax, x, 1.5, text, fontsize=8.5)
-        page_row(ax, x, 2.4, meanings, 0.95, 1.0)
+        page_row(ax, x, 2.4, [meaning] * 4, 0.95, 1.0, [state] * 4)
         say(ax, x, 3.9, call, family="monospace", fontsize=8)
         if k < 3:
             arrow(ax, (x + 3.9, 2.9), (x + 4.3, 2.9))
@@ -188,6 +183,8 @@ def who_sees_a_store(figure) -> None:
         say(ax, x, 0.4, title, weight="bold", fontsize=10.5)
         cell(ax, x + 5.2, 1.3, 3.6, 1.2, Look("#F4F4F4", "", "#222222"), "read(), other maps")
         say(ax, x, 7.9, "disk", color="#444444")
+        if x < 1:
+            say(ax, x, 5.0, "page cache", color="#444444")
         cell(ax, x + 2.6, 7.5, 3.6, 1.2, MEANINGS[DISK], "the file's page")
     cell(ax, 0.4, 1.3, 3.6, 1.2, MEANINGS[MAPPED], "mm[0] = 1")
     cell(ax, 2.8, 4.4, 3.6, 1.2, MEANINGS[CACHE], "changed page")

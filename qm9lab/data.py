@@ -14,12 +14,17 @@ Source: Ramakrishnan, Dral, Rupp, von Lilienfeld, Scientific Data 1, 140022 (201
 qm9pack 1.0.3; torch_geometric.datasets.QM9.
 """
 
+import atexit
 import functools
 import os
+import platform
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import psutil
 
 from . import records
 from ._whole_files import REBUILD, DataError, locked, replacing, say, sidecar, verify
@@ -100,10 +105,11 @@ def folder() -> Path:
 
 
 def lesson_folder() -> Path:
-    """A folder that exists and can be written, for the files that lessons build.
+    """A folder of this process alone, for the files that a lesson builds; it goes when it ends.
 
-    It is ``lessons/`` in the data folder; where that is shared and read-only, the user's cache
-    folder.
+    It lies in ``lessons/`` in the data folder or, where that is shared and read-only, in the
+    user's cache folder. Two kernels with the same lesson open do not meet in it. What a killed
+    process left behind is removed by the next one on the same machine.
 
     Raises
     ------
@@ -112,25 +118,31 @@ def lesson_folder() -> Path:
     """
     import platformdirs
 
-    shared, own = folder() / "lessons", platformdirs.user_cache_path("qm9lab")
-    try:
-        return _writable(shared)
-    except OSError:
-        pass
-    try:
-        return _writable(own)
-    except OSError as error:
-        raise DataError(
-            f"{own}: expected a folder that can be written (nor can {shared}), "
-            f"found {error.strerror}: set QM9LAB_DATA to a folder of yours"
-        ) from error
+    tried = (folder() / "lessons", platformdirs.user_cache_path("qm9lab"))
+    for base in tried:
+        try:
+            return _own_folder(base)
+        except OSError as found:
+            error = found
+    raise DataError(
+        f"{tried[1]}: expected a folder that can be written (nor can {tried[0]}), "
+        f"found {error.strerror}: set QM9LAB_DATA to a folder of yours"
+    ) from error
 
 
-def _writable(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
+def _own_folder(base: Path) -> Path:
+    machine = platform.node() or "here"
+    own = base / f"{machine}-{os.getpid()}"
+    if not own.is_dir():
+        own.mkdir(parents=True)
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        for other in base.glob(f"{machine}-*"):
+            pid = other.name.removeprefix(f"{machine}-")
+            if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(other, ignore_errors=True)
     # os.access(2) goes by the mode and says yes to root on a read-only disk: try it.
-    with tempfile.TemporaryFile(dir=path):
-        return path
+    with tempfile.TemporaryFile(dir=own):
+        return own
 
 
 def qm9(progress: bool = True, *, source: Source = QM9PACK) -> "PyGQM9":

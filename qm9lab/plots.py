@@ -62,16 +62,20 @@ def blank(ax: Axes, width: float, height: float) -> Axes:
     return ax
 
 
-def cell(
-    ax: Axes, x: float, y: float, width: float, height: float, look: Look, text: str = "", **font
-) -> Axes:
+def say(ax: Axes, x: float, y: float, text: str, **font) -> Axes:
+    """A line of text on a sheet, from the left unless told otherwise."""
+    ax.text(x, y, text, **({"fontsize": 9, "va": "center", "color": "#222222"} | font))
+    return ax
+
+
+def cell(ax: Axes, x: float, y: float, width: float, height: float, look: Look, text="", **font):
     """One box of a diagram, filled, hatched and labelled according to ``look``."""
     face = Rectangle((x, y), width, height, facecolor=look.color, edgecolor="#555555", lw=0.8)
     face.set(hatch=look.hatch, hatchcolor="#FFFFFF" if look.hatch else None)
     ax.add_patch(face)
     if text:
-        font = {"fontsize": 9, "color": look.text, "ha": "center", "va": "center"} | font
-        ax.text(x + width / 2, y + height / 2, text, **font)
+        font = {"color": look.text, "ha": "center"} | font
+        say(ax, x + width / 2, y + height / 2, text, **font)
     return ax
 
 
@@ -113,51 +117,22 @@ def record_bytes(ax: Axes, raw: bytes, n_smiles_bytes: int, offset_bytes: int = 
         Where the record begins in its file; the rows are labelled from there.
     """
     names = ["length"] * 4 + ["SMILES"] * n_smiles_bytes + ["value"] * 8
-    n_rows = max(-(-len(raw) // 16), 2)
-    blank(ax, 18.6, n_rows + 1.4)
+    n_rows = -(-len(raw) // 16)
+    blank(ax, 18.6, max(n_rows, 2) + 1.4)
+    mono = {"ha": "center", "family": "monospace"}
     for k, (byte, name) in enumerate(zip(raw, names, strict=True)):
-        row, column = divmod(k, 16)
+        y, x = k // 16, 2.4 + k % 16
         text = chr(byte) if name == "SMILES" and 32 < byte < 127 else ""
-        cell(
-            ax,
-            2.4 + column,
-            row,
-            1,
-            1,
-            FIELDS[name],
-            f"{byte:02x}",
-            fontsize=8,
-            family="monospace",
-            va="bottom" if text else "center",
-        )
-        ax.text(
-            2.9 + column,
-            row + 0.78,
-            text,
-            fontsize=7.5,
-            ha="center",
-            va="center",
-            family="monospace",
-            color="#1B6B4F",
-            weight="bold",
-        )
-    for row in range(-(-len(raw) // 16)):
-        ax.text(
-            2.2,
-            row + 0.5,
-            f"{offset_bytes + 16 * row:,}",
-            fontsize=8,
-            ha="right",
-            va="center",
-            color="#555555",
-        )
+        cell(ax, x, y, 1, 1, FIELDS[name])
+        say(ax, x + 0.5, y + (0.35 if text else 0.5), f"{byte:02x}", fontsize=8, **mono)
+        say(ax, x + 0.5, y + 0.75, text, fontsize=7.5, color="#1B6B4F", weight="bold", **mono)
+    for row in range(n_rows):
+        label = f"{'offset ' if row == 0 else ''}{offset_bytes + 16 * row:,}"
+        say(ax, 2.2, row + 0.5, label, fontsize=8, ha="right", color="#555555")
+    labels = ("length: 4 bytes, <I", f"SMILES: {n_smiles_bytes} bytes, UTF-8", "value: 8 bytes, <d")
     handles = [
-        Patch(facecolor=FIELDS[name].color, edgecolor="#555555", label=label)
-        for name, label in (
-            ("length", "length: 4 bytes, <I"),
-            ("SMILES", f"SMILES: {n_smiles_bytes} bytes, UTF-8"),
-            ("value", "value: 8 bytes, <d"),
-        )
+        Patch(facecolor=look.color, edgecolor="#555555", label=label)
+        for look, label in zip(FIELDS.values(), labels, strict=True)
     ]
     ax.legend(handles=handles, loc="lower left", ncols=3, fontsize=8, bbox_to_anchor=(0.11, -0.04))
     return ax
@@ -184,10 +159,13 @@ def molecule(ax: Axes, smiles: str, size_px: int = 300) -> Axes:
     return ax
 
 
-def bars(ax: Axes, labels, values, meanings, unit: str, form: str = "{:,.0f}") -> Axes:
+def bars(
+    ax: Axes, labels, values, meanings, unit: str, form: str = "{:,.0f}", log: bool = False
+) -> Axes:
     """Horizontal bars, one a label, each in the colour of its meaning and with its number.
 
-    ``unit`` is the label of the axis: quantity and unit. ``values`` are numbers >= 0.
+    ``unit`` is the label of the axis: quantity and unit. ``values`` are numbers >= 0; with
+    ``log`` they are > 0 and the axis is logarithmic, from 1.
     """
     values = np.asarray(values, float)
     places = np.arange(len(values))
@@ -207,7 +185,11 @@ def bars(ax: Axes, labels, values, meanings, unit: str, form: str = "{:,.0f}") -
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(unit)
-    ax.set_xlim(0, max(values.max(), 1) * 1.18)
+    if log:
+        ax.set_xscale("log")
+        ax.set_xlim(1, values.max() * 10)
+    else:
+        ax.set_xlim(0, max(values.max(), 1) * 1.18)
     return ax
 
 
@@ -237,38 +219,16 @@ def address_space(ax: Axes, parts) -> Axes:
     blank(ax, 10, len(rows))
     for y, (start, size, label, lit) in enumerate(reversed(rows)):
         if start is None:
-            ax.text(
-                5.9,
-                y + 0.5,
-                f"nothing mapped: {binary_size(size)}",
-                fontsize=8,
-                color="#777777",
-                ha="center",
-                va="center",
-                style="italic",
-            )
+            words = f"nothing mapped: {binary_size(size)}"
+            say(ax, 5.9, y + 0.5, words, fontsize=8, color="#777777", ha="center", style="italic")
             continue
         look = MEANINGS["mapped in this process"] if lit else Look("#F4F4F4", "", "#222222")
-        cell(
-            ax,
-            2.3,
-            y + 0.06,
-            7.2,
-            0.88,
-            look,
-            f"{label}: {binary_size(size)} of addresses",
-            weight="bold" if lit else "normal",
-        )
-        ax.text(
-            2.2,
-            y + 0.9,
-            f"{start:#x}",
-            fontsize=7.5,
-            family="monospace",
-            ha="right",
-            va="bottom",
-            color="#555555",
-        )
+        words = f"{label}: {binary_size(size)} of addresses"
+        cell(ax, 2.3, y + 0.06, 7.2, 0.88, look, words, weight="bold" if lit else "normal")
+        small = {"fontsize": 7.5, "family": "monospace", "ha": "right", "color": "#555555"}
+        say(ax, 2.2, y + 0.78, f"{start:#x}", **small)
+        if lit:
+            say(ax, 2.2, y + 0.22, f"{start + size:#x}", **small)
     return ax
 
 
@@ -373,7 +333,7 @@ def observers(ax: Axes, seen: dict, n_dirty: int | None, private: bool) -> Axes:
     looks = [copied if private else mapped, mapped, cached]
     for k, (name, answer) in enumerate(seen.items()):
         look = looks[k] if answer != "closed" else Look("#FFFFFF", "", "#888888")
-        ax.text(0.2 + 3 * k + 1.3, 0.55, name, ha="center", va="center", fontsize=10)
+        say(ax, 1.5 + 3 * k, 0.55, name, ha="center", fontsize=10)
         cell(
             ax,
             0.2 + 3 * k,
@@ -386,8 +346,9 @@ def observers(ax: Axes, seen: dict, n_dirty: int | None, private: bool) -> Axes:
             weight="bold",
             family="monospace",
         )
-    ax.text(10.5, 0.55, "waiting for the disk", ha="center", va="center", fontsize=10)
-    waiting = {None: "not available here", 0: "nothing"}.get(n_dirty, "a dirty page")
-    cell(ax, 9.2, 1.0, 2.6, 1.5, MEANINGS["on disk"], waiting, fontsize=10)
+    say(ax, 10.5, 0.55, "on the disk", ha="center", fontsize=10)
+    on_disk = {None: "not available here", 0: f"{seen['read()']}, as read()"}
+    words = on_disk.get(n_dirty, "older bytes:\na dirty page waits")
+    cell(ax, 9.2, 1.0, 2.6, 1.5, MEANINGS["on disk"], words, fontsize=10)
     meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05), fontsize=8.5)
     return ax

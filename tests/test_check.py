@@ -96,9 +96,9 @@ def test_where_a_page_begins(seed):
         seed,
         begins,
         {
-            begins // page: "number of the page",
-            begins + page: "next page",
-            offset - begins: "how far into",
+            begins // page: "counts blocks",
+            begins + page: "behind the byte",
+            offset - begins: "how far behind",
             offset: "before alignment",
             10**12 + 1: "multiple",
         },
@@ -144,14 +144,26 @@ def skipping(body):
     return read_value
 
 
+def blank(*args): ...
+
+
+def skip_to(f, offset, prefix, base):
+    f.seek(offset)
+    (n,) = struct.unpack("<I", f.read(4))
+    f.seek(base + prefix + n)
+    return struct.unpack("<d", f.read(8))[0]
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda f, offset: ..., "Not yet"),
-        (lambda f, offset: None, "Not yet"),
+        (blank, "Not yet"),
+        (lambda f, offset: print(f.read(0)), "is `return` missing"),
         (lambda f, offset: 1 / 0, "ZeroDivisionError"),
         (lambda f, offset: by_struct(f, 0), "record 0's value"),
         (skipping(lambda f, n: struct.unpack("<d", f.read(8))[0]), "SMILES comes first"),
+        (lambda f, offset: skip_to(f, offset, 4, 0), "add the record's own offset"),
+        (lambda f, offset: skip_to(f, offset, 0, offset), "length prefix"),
         (skipping(lambda f, n: struct.unpack("<d", f.read(n + 8)[n:])), "tuple"),
         (skipping(lambda f, n: f.read(n + 8)[n:]), "which function"),
         (skipping(lambda f, n: struct.unpack(">d", f.read(n + 8)[n:])[0]), "other order"),
@@ -203,7 +215,8 @@ def map_and_close_it(path):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda path: None, "Not yet"),
+        (blank, "Not yet"),
+        (lambda path: print(path), "is `return` missing"),
         (lambda path: path.read_bytes(), "copy"),
         (lambda path: memoryview(map_it(path)), "the map itself"),
         (lambda path: "map", "this is a str"),
@@ -271,7 +284,17 @@ def test_phantoms(seed):
     )
 
 
-def builder(*, temporary=True, extra=0, shift=0, rename=True, remove_first=False, copy=False):
+def builder(
+    *,
+    temporary=True,
+    extra=0,
+    shift=0,
+    rename=True,
+    remove_first=False,
+    copy=False,
+    n_flush=1,
+    rename_first=False,
+):
     """A builder of record files with the faults that are asked for."""
 
     def build(path, packed):
@@ -281,21 +304,25 @@ def builder(*, temporary=True, extra=0, shift=0, rename=True, remove_first=False
         size = sum(len(record or b"") for record in packed) + extra
         with open(target, "w+b") as f:
             f.truncate(size)
+            if rename_first:
+                os.replace(target, path)
             with mmap.mmap(f.fileno(), 0) as mm:
                 offset = 0
                 for record in packed:
                     mm[offset : offset + len(record)] = record
                     offset += len(record) - shift
+                for _ in range(n_flush):
+                    mm.flush()
         if copy:
             path.write_bytes(target.read_bytes())
-        elif temporary and rename:
+        elif temporary and rename and not rename_first:
             os.replace(target, path)
 
     return build
 
 
 def forgiving(path, packed):
-    builder()(path, [record for record in packed if record])
+    builder()(path, [record for record in packed if isinstance(record, bytes)])
 
 
 def in_place(path, packed):
@@ -306,7 +333,12 @@ def in_place(path, packed):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda path, packed: ..., "Not yet"),
+        (blank, "Not yet"),
+        (lambda path, packed: print(path), "no file has the name"),
+        (lambda path, packed: path.write_bytes(b"".join(packed)), "not made through a map"),
+        (builder(n_flush=0), "nothing was flushed"),
+        (builder(n_flush=400), "400 times"),
+        (builder(rename_first=True), "a broken file"),
         (lambda path, packed: 1 / 0, "ZeroDivisionError"),
         (builder(extra=100), "phantoms"),
         (builder(rename=False), "did you rename"),
@@ -333,12 +365,26 @@ def test_three_witnesses(seed):
     right = [answer for answer in answers if verdicts[answer].right]
     assert len(right) == 1, story
     private, shared, read = right[0]
-    assert shared == read and shared == ("s" if "S stores" in story else "o")
-    assert private == ("p" if "P stores" in story else shared)
+    assert shared == read == ("s" if story.count("S stores") == 1 else "o")
+    own_copy = "P stores" in story and "anew" not in story
+    assert private == ("p" if own_copy else shared)
     for answer in answers:
         if answer[1] != answer[2]:
             assert "the same page" in verdicts[answer].text
     assert "three characters" in lesson_05.exercise_1("xyz", seed).text
+    assert lesson_05.exercise_1(", ".join(right[0].upper()), seed).right
+
+
+def test_the_stories_have_different_ends():
+    answers = ["".join(answer) for answer in product("ops", repeat=3)]
+    ends = {next(a for a in answers if lesson_05.exercise_1(a, seed).right) for seed in SEEDS}
+    assert ends == {"poo", "sss", "pss", "ooo"}
+    n_pages = set()
+    for seed in SEEDS:
+        right = [n for n in range(1, 20) if lesson_05.exercise_2(n, seed).right]
+        n_pages.update(right)
+        assert len(right) == 1
+    assert len(n_pages) >= 3
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -367,7 +413,7 @@ def test_a_number_that_is_right_is_right_though_a_mistake_leads_to_it_too():
 
 def test_a_guess_beside_what_was_measured():
     assert repr(reveal(..., 1234, "pages")) == "your guess: none yet   measured: 1,234 pages"
-    assert repr(reveal((..., ...), (1, "r--s"))) == "your guess: none yet   measured: 1, r--s"
-    assert repr(reveal((5, ...), (1, 2))) == "your guess: 5, none yet   measured: 1, 2"
+    assert repr(reveal((..., ...), (1, "r--s"))) == "your guess: none yet   measured: 1 | r--s"
+    assert repr(reveal((5, ...), (1, 2))) == "your guess: 5 | none yet   measured: 1 | 2"
     assert repr(reveal("all", "all")) == "your guess: all   measured: all"
     assert repr(Verdict(True, "Right.")) == "Right."

@@ -538,18 +538,36 @@ def test_the_folder_is_read_from_the_environment_at_each_call(tmp_path, monkeypa
 
 def test_lessons_get_a_folder_that_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("QM9LAB_DATA", str(tmp_path / "data"))
-    assert data.lesson_folder() == tmp_path / "data" / "lessons"
-    assert data.lesson_folder().is_dir() and not list(data.lesson_folder().iterdir())
+    own = data.lesson_folder()
+    assert own.parent == tmp_path / "data" / "lessons" and own.name.endswith(f"-{os.getpid()}")
+    assert own == data.lesson_folder() and own.is_dir() and not list(own.iterdir())
     # Under a file there can be no folder, not even root's: as good as a read-only disk.
     (tmp_path / "file").touch()
     monkeypatch.setenv("QM9LAB_DATA", str(tmp_path / "file" / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if sys.platform == "linux":
-        assert data.lesson_folder() == tmp_path / "cache" / "qm9lab"
+        assert data.lesson_folder() == tmp_path / "cache" / "qm9lab" / own.name
         assert data.lesson_folder().is_dir()
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
         with pytest.raises(data.DataError, match="expected a folder that can be written.*QM9LAB_D"):
             data.lesson_folder()
+
+
+def test_a_lesson_s_folder_goes_with_its_process(tmp_path):
+    code = """
+        import os, signal, sys
+        from qm9lab import data
+        (data.lesson_folder() / "built.dat").write_bytes(b"x")
+        print(len(list(data.lesson_folder().parent.iterdir())), flush=True)
+        if "killed" in os.environ:
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    lessons = tmp_path / "lessons"
+    assert run(code, tmp_path).stdout == "1\n" and not list(lessons.iterdir())
+    run(code, tmp_path, "env", "killed=1")
+    assert len(list(lessons.iterdir())) == 1  # it could not clean up
+    assert run(code, tmp_path).stdout == "1\n"  # the next one did
+    assert not list(lessons.iterdir())
 
 
 @root_only
@@ -588,7 +606,7 @@ def test_a_built_folder_serves_another_user_who_may_only_read(built, source):
         first, second, third, fourth = done.stdout.splitlines()
         assert first == f"65534 True {source.n_molecules}"
         assert second == f"{RECORDS} {RECORDS}"
-        assert third == str(cache / "qm9lab")
+        assert Path(third).parent == cache / "qm9lab"
         assert fourth.startswith(f"{shared}: expected a data folder that can be written")
         assert "Permission denied" in fourth and "QM9LAB_DATA" in fourth
         assert {p: p.stat().st_mtime_ns for p in [shared, *shared.rglob("*")]} == before

@@ -32,12 +32,14 @@ def hint(text: str) -> Verdict:
 
 
 def is_stub(answer) -> bool:
-    """True while the answer is still ``...``, or a function whose body is still ``...``.
+    """True while the answer is still ``...``, or a function whose body is still ``...``."""
+    if answer is ... or answer is None:
+        return True
+    code = getattr(answer, "__code__", None)
+    return code is not None and code.co_code == _blank.__code__.co_code and not code.co_names
 
-    A function with a body of ``...`` returns None whatever it is given, and that is what an
-    exercise that asks for a function tests with.
-    """
-    return answer is ... or answer is None
+
+def _blank(): ...
 
 
 def number(answer, expected, mistakes: dict, otherwise: str, praise: str = "") -> Verdict:
@@ -62,7 +64,9 @@ def number(answer, expected, mistakes: dict, otherwise: str, praise: str = "") -
 
 
 def attempt(function, *args):
-    """Call the learner's function: ``(result, None)``, or ``(None, verdict)`` if it raised."""
+    """Call the learner's function: ``(result, None)``, or ``(None, verdict)`` if that failed."""
+    if is_stub(function):
+        return None, NOT_YET
     try:
         return function(*args), None
     except Exception as error:
@@ -85,7 +89,7 @@ def _form(value) -> str:
     if is_stub(value):
         return "none yet"
     if isinstance(value, tuple | list):
-        return "none yet" if all(map(is_stub, value)) else ", ".join(map(_form, value))
+        return "none yet" if all(map(is_stub, value)) else " | ".join(map(_form, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

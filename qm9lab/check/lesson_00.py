@@ -33,7 +33,8 @@ def exercise_1(answer, seed: int) -> Verdict:
             n_bytes
             // page: "that leaves the bytes of the last, partly filled page without a page.",
             -(-n_bytes // (page_kib * 1000)): "KiB is 1024 bytes, not 1000.",
-            n_bytes / page: "no file takes a part of a page: pages are whole.",
+            n_bytes / page: "no file takes a part of a page: a page is taken whole.",
+            round(n_bytes / page, 2): "a page is taken whole.",
         },
         "divide the bytes by the page size, and think about what is left over.",
         "The last page is only partly filled, and taken all the same.",
@@ -44,13 +45,13 @@ def question_2(seed: int) -> str:
     """The question for ``seed``."""
     page_kib, offset = _draw(seed + 1000)
     return (
-        f"On a machine with pages of {page_kib} KiB: at which offset does the page begin "
-        f"that holds the byte at offset {offset:,}?"
+        f"On a machine with a granularity of {page_kib} KiB: what is the last offset at which "
+        f"a map may begin that holds the byte at offset {offset:,}?"
     )
 
 
 def exercise_2(answer, seed: int) -> Verdict:
-    """Check an offset that was aligned down to a page."""
+    """Check an offset that was aligned down to the granularity."""
     page_kib, offset = _draw(seed + 1000)
     page = page_kib * 1024
     down = offset // page * page
@@ -58,12 +59,12 @@ def exercise_2(answer, seed: int) -> Verdict:
         answer,
         down,
         {
-            offset // page: "that is the number of the page; which byte does it begin at?",
-            down + page: "that is where the next page begins.",
-            offset % page: "that is how far into its page the byte lies.",
+            offset // page: "that counts blocks; at which byte does that block begin?",
+            down + page: "a map that begins there begins behind the byte.",
+            offset % page: "that is how far behind the allowed offset the byte lies.",
             offset: "that is the offset before alignment.",
             offset // (page_kib * 1000) * page_kib * 1000: "KiB is 1024 bytes, not 1000.",
         },
-        "the answer is a multiple of the page size, at or before the byte.",
-        "Align down: offset // page * page.",
+        "the answer is a multiple of the granularity, at or before the byte.",
+        "Align down: offset // granularity * granularity.",
     )

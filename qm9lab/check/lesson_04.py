@@ -1,11 +1,13 @@
 """Checks of notebooks/04_build_the_qm9_file.ipynb."""
 
+import contextlib
+import mmap
 import random
 import tempfile
 from pathlib import Path
 
 from .. import records
-from . import NOT_YET, Verdict, hint, number, right
+from . import Verdict, attempt, hint, number, right
 
 
 def _draw_placeholder(seed: int) -> tuple[int, int]:
@@ -38,6 +40,7 @@ def exercise_1(answer, seed: int) -> Verdict:
             // 4: "a phantom's walk takes its length and its value: more than 4 bytes.",
             (size - used)
             // 8: "a phantom's walk takes its value and its length: more than 8 bytes.",
+            (size - used) / 12: "a walk reads whole records.",
             -(
                 -(size - used) // 12
             ): "the last few bytes do not suffice for one: there the walk dies.",
@@ -49,23 +52,42 @@ def exercise_1(answer, seed: int) -> Verdict:
     )
 
 
+class _Recording(mmap.mmap):
+    """A map that counts: how many were made, and how often they were flushed."""
+
+    n_made = n_flushed = 0
+
+    def __init__(self, *args, **kwargs):
+        _Recording.n_made += 1
+
+    def flush(self, *args):
+        _Recording.n_flushed += 1
+        return super().flush(*args)
+
+
+@contextlib.contextmanager
+def _recorded():
+    """While this lasts, the learner's ``mmap.mmap`` counts."""
+    _Recording.n_made = _Recording.n_flushed = 0
+    plain, mmap.mmap = mmap.mmap, _Recording
+    try:
+        yield
+    finally:
+        mmap.mmap = plain
+
+
 def exercise_2(function) -> Verdict:
     """Check a function that builds a record file."""
     packed = [records.pack("C" * k, k / 2) for k in range(1, 400)]
     whole = b"".join(packed)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _recorded():
         path = Path(folder) / "built.dat"
-        try:
-            function(path, packed)
-        except Exception as error:
-            return hint(f"your function raised {type(error).__name__}: {error}")
-        if not any(Path(folder).iterdir()):
-            return NOT_YET
-        verdict = _judge_built(path, whole)
+        _, verdict = attempt(function, path, packed)
+        verdict = verdict or _judge_built(path, whole)
         if verdict:
             return verdict
-        failing = [*packed[:200], None, *packed[200:]]
-        return _judge_failed(function, path, failing, whole)
+        # A str has a length, as a record has, but cannot be stored.
+        return _judge_failed(function, path, [*packed[:200], "not bytes", *packed[200:]], whole)
 
 
 def _judge_built(path: Path, whole: bytes) -> Verdict | None:
@@ -78,6 +100,12 @@ def _judge_built(path: Path, whole: bytes) -> Verdict | None:
         return hint(f"the file has {len(built):,} bytes, the records {len(whole):,}.")
     if built != whole:
         return hint("the size is right, the bytes are not: does each record begin where one ended?")
+    if not _Recording.n_made:
+        return hint("the file is right, but it was not made through a map.")
+    if not _Recording.n_flushed:
+        return hint("nothing was flushed: after a power cut the new name may lead to zeros.")
+    if _Recording.n_flushed > 10:
+        return hint(f"flush was called {_Recording.n_flushed} times: once, at the end, will do.")
     leftovers = [p.name for p in path.parent.iterdir() if p != path]
     if leftovers:
         return hint(f"{leftovers[0]} is left over: rename the temporary file, do not copy it.")
@@ -91,7 +119,7 @@ def _judge_failed(function, path: Path, failing: list, whole: bytes) -> Verdict:
     except Exception:
         pass
     else:
-        return hint("one record in the list was None and your function did not object.")
+        return hint("one record in the list was a str and your function did not object.")
     if not path.exists():
         return hint(
             "a build failed half-way, and the old file was gone: remove nothing in advance."
@@ -102,11 +130,11 @@ def _judge_failed(function, path: Path, failing: list, whole: bytes) -> Verdict:
         )
     path.unlink()
     try:
-        function(path, [*failing[:50], b"", None])
+        function(path, [*failing[:50], "not bytes"])
     except Exception:
         pass
     if path.exists():
         return hint(
             "a build failed half-way, and a reader found half a file: use another name first."
         )
-    return right("Whole or not at all.")
+    return right("Whole or not at all, and on the disk before it has its name.")

@@ -7,12 +7,13 @@ import tempfile
 from . import NOT_YET, Verdict, hint, is_stub, number, right
 
 STORIES = (
-    ("P stores 'p'",),
+    ("P stores 'p'", "P is flushed"),
     ("S stores 's'",),
     ("P stores 'p'", "S stores 's'"),
     ("S stores 's'", "P stores 'p'"),
-    ("P stores 'p'", "S stores 's'", "P is flushed"),
-    ("S stores 's'", "S is flushed"),
+    ("P stores 'p'", "S stores 's'", "P is mapped anew"),
+    ("P stores 'p'", "P is mapped anew"),
+    ("S stores 's'", "S stores 'o'", "S is flushed"),
 )
 
 
@@ -29,8 +30,11 @@ def _play(story) -> str:
             who = maps[act[0]]
             if "stores" in act:
                 who[0:1] = act[-2].encode()
-            else:
+            elif "flushed" in act:
                 who.flush()
+            else:
+                who.close()
+                maps["P"] = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)
         f.seek(0)
         seen = maps["P"][0:1] + maps["S"][0:1] + f.read(1)
         for each in maps.values():
@@ -39,7 +43,7 @@ def _play(story) -> str:
 
 
 def _draw_story(seed: int):
-    return random.Random(seed).choice(STORIES[2:])
+    return random.Random(seed).choice(STORIES)
 
 
 def question_1(seed: int) -> str:
@@ -57,8 +61,10 @@ def exercise_1(answer, seed: int) -> Verdict:
     story = _draw_story(seed)
     if is_stub(answer):
         return NOT_YET
+    if isinstance(answer, str):
+        answer = "".join(answer.lower().replace(",", " ").split())
     if not (isinstance(answer, str) and len(answer) == 3 and set(answer) <= set("ops")):
-        return hint("three characters were asked for, each of them o, p or s.")
+        return hint("three characters were asked for, each o, p or s, with nothing between them.")
     seen = _play(story)
     if answer == seen:
         return right("That is what your kernel just did, too.")
@@ -68,19 +74,23 @@ def exercise_1(answer, seed: int) -> Verdict:
         return hint("a store through a private map stays in its own copy, flushed or not.")
     if answer[1] != seen[1]:
         return hint("a store through S is in the page cache at once, before any flush.")
-    if "P stores 'p'" in story and answer[0] != "p":
+    if "P is mapped anew" in story:
+        return hint("closing a private map throws its copies away; what does a new one look at?")
+    if "P stores 'p'" in story:
         return hint("after its first store P looks at its own copy of the page.")
     return hint("P has stored nothing yet: which page does it look at?")
 
 
 def _draw_stores(seed: int) -> tuple[int, list[int]]:
-    """A page size in bytes, and offsets of doubles: some share a page, one spans two."""
+    """A page size in bytes, and offsets of doubles: some share a page, some span two."""
     draw = random.Random(seed)
     page = draw.choice([4, 16]) * 1024
-    spanning = page * draw.randint(20, 30) - draw.randint(1, 7)
-    alone = [page * k + draw.randint(100, page - 100) for k in draw.sample(range(1, 15), 3)]
-    together = [alone[0] // page * page + 8, alone[1] // page * page + 24]
-    offsets = [spanning, *alone, *together]
+    pages = draw.sample(range(1, 30, 2), 6)
+    n_spanning, n_together = draw.randint(0, 2), draw.randint(1, 2)
+    alone = [page * k + draw.randint(100, page - 100) for k in pages[n_spanning:]]
+    spanning = [page * (k + 1) - draw.randint(1, 7) for k in pages[:n_spanning]]
+    together = [offset // page * page + 8 * draw.randint(1, 9) for offset in alone[:n_together]]
+    offsets = [*spanning, *alone, *together]
     draw.shuffle(offsets)
     return page, offsets
 
@@ -105,12 +115,10 @@ def exercise_2(answer, seed: int) -> Verdict:
         len(touched),
         {
             len(offsets): "you counted stores, not pages.",
-            len(
-                starts
-            ): "you took the page of each store's first byte: where does its last byte lie?",
+            len(starts): "you counted first bytes: in which page does each last byte lie?",
             len(offsets) + 1: "stores to one and the same page make one dirty page.",
             8 * len(offsets): "you counted bytes, not pages.",
         },
         "for each store: in which page is its first byte, and in which its last?",
-        "One store ran over the border of two pages.",
+        "A store can lie on two pages, and two stores on one.",
     )
