@@ -42,7 +42,7 @@ def arrow(ax: Axes, start, end, color="#444444", style="-|>", dashed=False, bend
 
 
 def file_and_address_space(figure) -> None:
-    ax = blank(figure.subplots(), 20, 12)
+    ax = blank(figure.subplots(), 20, 12.4)
     left, width = 6.2, 1.7
     pages = [f"page {k}" for k in range(6)]
     say(ax, 0, 1.5, "this process's\naddress space", weight="bold")
@@ -76,6 +76,14 @@ def file_and_address_space(figure) -> None:
     say(ax, left + 4.1 * width, 7.5, "when first touched, or ahead of it", color="#444444")
     say(ax, left, 10.3, "Touch page 3: a minor fault, only the entry is missing.")
     say(ax, left, 10.9, "Touch page 5: a major fault, the disk must be read first.")
+    say(
+        ax,
+        left,
+        11.5,
+        "(Drawn without fault-around, which maps cached neighbours at once.)",
+        color="#666666",
+        fontsize=8.5,
+    )
     meaning_legend(ax, (DISK, CACHE, MAPPED), loc="lower center", bbox_to_anchor=(0.5, -0.09))
 
 
@@ -130,7 +138,13 @@ def read_or_map(figure) -> None:
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )
     arrow(ax, (13.15, 3.0), (13.15, 5.8), "#0072B2", "<|-|>")
-    say(ax, 13.6, 4.1, "page 1 was touched:\nan entry leads to the cache's page", color="#0072B2")
+    say(
+        ax,
+        13.6,
+        4.1,
+        "page 1 was touched:\nan entry leads to the cache's page\n(drawn without fault-around)",
+        color="#0072B2",
+    )
     say(ax, 0.3, 8.5, "Private memory grows by the size of the file,\nwhether it is used or not.")
     say(ax, 10.6, 8.5, "No private memory for the data;\nuntouched pages cost nothing yet.")
     meaning_legend(ax, (CACHE, MAPPED, PRIVATE), loc="lower center", bbox_to_anchor=(0.5, -0.05))

@@ -12,12 +12,16 @@ import sys
 import tempfile
 from typing import NamedTuple
 
-# Stands between this process and the script. ru_maxrss of a process that was forked from a large
-# one starts at the large one's peak (exec does not reset it), so the script is started from this
-# small process instead, and the figure is the script's own.
+# Stands between this process and the script. subprocess starts a process by vfork, and its
+# ru_maxrss then begins at the peak of the process that it was started from (exec does not reset
+# it), so the script is forked from this small process instead, and the figure is its own.
+# A core limit of 1, unlike 0, also stops cores that would be piped to a crash reporter (core(5)).
 LAUNCHER = """
 import json, os, resource, sys, time
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+try:
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+except (OSError, ValueError):
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 begin = time.monotonic()
 pid = os.fork()
 if pid == 0:
@@ -83,13 +87,14 @@ def run(script: str, *args, timeout_s: float = 60.0, cwd=None) -> Outcome:
     *args
         Anything with a ``str()``; a path, a number.
     timeout_s : float
-        After this many seconds the child, and whatever it started, is killed.
+        After this many seconds the child is killed, with what it started in the same process
+        group. After an ordinary end nothing is.
     cwd : path, optional
         The folder to run in.
 
     Notes
     -----
-    The child writes no core file. Calls ``fork``, ``execv`` and ``wait4(2)`` by way of a small
+    The child leaves no core file. Calls ``fork``, ``execv`` and ``wait4(2)`` by way of a small
     launcher process; on Windows, which has none of them, the script is started directly and
     ``peak_rss_bytes`` is None.
     """
@@ -103,32 +108,48 @@ def run(script: str, *args, timeout_s: float = 60.0, cwd=None) -> Outcome:
         err.seek(0)
         stdout = out.read().decode("utf-8", "replace")
         stderr = err.read().decode("utf-8", "replace")
-    name = signal.Signals(-returncode).name if returncode is not None and returncode < 0 else ""
-    return Outcome(returncode, name, stdout, stderr, peak, elapsed)
+    return Outcome(returncode, _signal_name(returncode), stdout, stderr, peak, elapsed)
+
+
+def _signal_name(returncode: int | None) -> str:
+    if returncode is None or returncode >= 0:
+        return ""
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:  # a real-time signal
+        return f"signal {-returncode}"
 
 
 def _run_launched(words, out, err, timeout_s, cwd):
     read_fd, write_fd = os.pipe()
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(write_fd), *words],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            cwd=cwd,
-            pass_fds=[write_fd],
-            start_new_session=True,
-        )
-    finally:
-        os.close(write_fd)
     with open(read_fd, "rb") as pipe:
         try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", LAUNCHER, str(write_fd), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=cwd,
+                pass_fds=[write_fd],
+                start_new_session=True,
+            )
+        finally:
+            os.close(write_fd)
+        try:
             process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:  # also the learner's interrupt: leave no process behind
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return None, None, None
-        return json.loads(pipe.read())
+            if isinstance(error, subprocess.TimeoutExpired):
+                return None, None, None
+            raise
+        report = pipe.read()
+    if not report:
+        raise RuntimeError(
+            f"expected a report of how the script ended, found that its launcher "
+            f"(process {process.pid}) was gone, status {process.returncode}: run it again"
+        )
+    return json.loads(report)
 
 
 def _run_directly(words, out, err, timeout_s, cwd):

@@ -26,8 +26,11 @@ try:
 except ImportError:  # Windows
     resource = None
 
+MEMORY_ONLY = ("tmpfs", "ramfs")
+"""File systems without a disk: their pages are not evicted by advice and never written back."""
+
 PAGEMAP_PRESENT = np.uint64(1 << 63)
-CACHESTAT = 451  # the same number on every architecture with the unified table (not on alpha)
+CACHESTAT = 451  # the same number on every architecture but alpha and MIPS
 
 
 class Faults(NamedTuple):
@@ -118,7 +121,8 @@ def resident() -> Resident:
     Notes
     -----
     Source: ``psutil.Process().memory_info()`` on Linux, where ``shared`` is the resident file
-    and shared-memory pages (proc_pid_statm(5)). Elsewhere psutil has no split.
+    and shared-memory pages (proc_pid_statm(5)). Elsewhere psutil has no split. On kernels from 6.2
+    until this was mended the figures lag by some pages a processor; smaps_rollup is exact.
     """
     memory = psutil.Process().memory_info()
     shared = getattr(memory, "shared", None)
@@ -146,15 +150,25 @@ def mapped_pages(buf) -> np.ndarray | None:
     -------
     ``(n_pages,)`` bool, or None where there is no ``/proc/self/pagemap`` (not Linux).
 
+    Raises
+    ------
+    ValueError
+        If ``buf`` does not begin on a page boundary.
+
     Notes
     -----
     Source: bit 63 of each entry of ``/proc/self/pagemap`` (proc_pid_pagemap(5)). Reading it
     touches none of the pages.
     """
-    n_pages = -(-len(buf) // mmap.PAGESIZE)
+    n_pages, address = -(-len(buf) // mmap.PAGESIZE), address_of(buf)
+    if address % mmap.PAGESIZE:
+        raise ValueError(
+            f"expected a map, which begins on a page boundary, found address {address:#x}, "
+            f"{address % mmap.PAGESIZE} bytes into a page: hand in the whole map"
+        )
     try:
         with open("/proc/self/pagemap", "rb", buffering=0) as f:
-            f.seek(address_of(buf) // mmap.PAGESIZE * 8)
+            f.seek(address // mmap.PAGESIZE * 8)
             entries = np.frombuffer(f.read(n_pages * 8), np.uint64)
     except OSError:
         return None
@@ -169,7 +183,7 @@ def _why_residency_is_hidden(path: Path) -> str | None:
     """The reason why this user is not told which pages of ``path`` are cached, or None.
 
     Since Linux 5.2 mincore(2) answers "all cached" to a user who neither owns nor may write the
-    file, and cachestat(2) refuses: an answer that would be believed wrongly is not asked for.
+    file, and recent kernels' cachestat(2) refuses: what would be believed wrongly is not asked.
     """
     if platform.system() not in ("Linux", "Darwin"):
         return f"{platform.system()} has no mincore"
@@ -228,8 +242,9 @@ def cache_state(path) -> CacheState:
     Notes
     -----
     Source: ``cachestat(2)`` (Linux 6.5), else ``mincore(2)``, which knows nothing of dirty
-    pages. For a file that the user neither owns nor may write, neither tells the truth: then
-    ``n_cached`` is None and ``source`` says why.
+    pages. The first counts pages that are present, also those still being read from the disk;
+    the second those whose contents have arrived. For a file that the user neither owns nor may
+    write, neither is to be believed: then ``n_cached`` is None and ``source`` says why.
     """
     path = Path(path)
     size = path.stat().st_size
@@ -239,10 +254,13 @@ def cache_state(path) -> CacheState:
     hidden = _why_residency_is_hidden(path)
     if hidden:
         return CacheState(n_pages, None, None, f"not available here, because {hidden}")
-    counted = _cachestat(path, size)
-    if counted:
-        return CacheState(n_pages, *counted, "cachestat")
-    return CacheState(n_pages, int(cached_pages(path).sum()), None, "mincore (no dirty count)")
+    n_cached, counted = int(cached_pages(path).sum()), _cachestat(path, size)
+    # On overlayfs (containers) cachestat looks at an inode that holds no pages; mincore does not.
+    if counted is None or counted[0] < n_cached:
+        return CacheState(n_pages, n_cached, None, "mincore (no dirty count)")
+    if file_system(path) in MEMORY_ONLY:
+        return CacheState(n_pages, counted[0], None, "cachestat (nothing to write back to)")
+    return CacheState(n_pages, *counted, "cachestat")
 
 
 def make_cold(path, timeout_s: float = 5.0) -> CacheState:
@@ -266,20 +284,22 @@ def make_cold(path, timeout_s: float = 5.0) -> CacheState:
             source=f"not available here, because {sys.platform} has no posix_fadvise"
         )
     deadline = time.monotonic() + timeout_s
+    n_zero = 0  # three in a row: mincore does not see pages that are still being read
     while True:
         with path.open("rb") as f:
             with contextlib.suppress(OSError):  # a read-only mount has nothing to sync
                 os.fsync(f.fileno())
             os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         state = cache_state(path)
-        if state.n_cached is None or state.n_cached == 0:
+        n_zero = n_zero + 1 if state.n_cached == 0 else 0
+        if state.n_cached is None or n_zero == 3:
             return state
-        if time.monotonic() > deadline:
+        if n_zero == 0 and time.monotonic() > deadline:
             return state._replace(
                 source=f"{state.n_cached} of {state.n_pages} pages cannot be evicted here: "
                 f"mapped by a process, or no disk behind them ({file_system(path)})"
             )
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 def file_system(path) -> str:

@@ -7,6 +7,7 @@ import re
 import struct
 from itertools import product
 
+import numpy as np
 import pytest
 
 from qm9lab import records
@@ -147,6 +148,13 @@ def skipping(body):
 def blank(*args): ...
 
 
+def all_at_once(f, offset):
+    buf = bytearray(10**4)
+    f.seek(0)
+    n_bytes = f.readinto(buf)
+    return records.unpack(buf[:n_bytes], offset).value
+
+
 def skip_to(f, offset, prefix, base):
     f.seek(offset)
     (n,) = struct.unpack("<I", f.read(4))
@@ -169,6 +177,8 @@ def skip_to(f, offset, prefix, base):
         (skipping(lambda f, n: struct.unpack(">d", f.read(n + 8)[n:])[0]), "other order"),
         (skipping(lambda f, n: struct.unpack("<d", f.read(n + 8)[n:])[0]), "seek over the text"),
         (lambda f, offset: 0.5, "came out as"),
+        (lambda f, offset: records.unpack(f.getvalue(), offset).value, "no getvalue"),
+        (lambda f, offset: all_at_once(f, offset), "were read: seek"),
         (by_struct, "Right"),
     ],
 )
@@ -256,6 +266,8 @@ def test_copy_or_window(seed):
         {others: "windows", copies[:-1]: "at least one more", copies + others[0]: "would a store"},
     )
     assert lesson_02.exercise_2(copies[::-1].upper(), seed).right
+    assert lesson_02.exercise_2(", ".join(copies), seed).right
+    assert "letters a to e only" in lesson_02.exercise_2(" and ".join(copies), seed).text
     assert "letters" in lesson_02.exercise_2(7, seed).text
 
 
@@ -294,6 +306,8 @@ def builder(
     copy=False,
     n_flush=1,
     rename_first=False,
+    flush_first=False,
+    flush_late=False,
 ):
     """A builder of record files with the faults that are asked for."""
 
@@ -307,18 +321,31 @@ def builder(
             if rename_first:
                 os.replace(target, path)
             with mmap.mmap(f.fileno(), 0) as mm:
+                if flush_first:
+                    mm.flush()
                 offset = 0
                 for record in packed:
                     mm[offset : offset + len(record)] = record
                     offset += len(record) - shift
                 for _ in range(n_flush):
                     mm.flush()
+                if flush_late:
+                    os.replace(target, path)
+                    mm.flush()
         if copy:
             path.write_bytes(target.read_bytes())
-        elif temporary and rename and not rename_first:
+        elif temporary and rename and not (rename_first or flush_late):
             os.replace(target, path)
 
     return build
+
+
+def with_another_name(path, packed, Map=mmap.mmap):  # noqa: N803
+    temporary = path.with_suffix(".partial")
+    temporary.write_bytes(b"".join(packed))
+    with open(temporary, "r+b") as f, Map(f.fileno(), 0) as mm:
+        mm.flush()
+    os.replace(temporary, path)
 
 
 def forgiving(path, packed):
@@ -336,9 +363,12 @@ def in_place(path, packed):
         (blank, "Not yet"),
         (lambda path, packed: print(path), "no file has the name"),
         (lambda path, packed: path.write_bytes(b"".join(packed)), "not made through a map"),
-        (builder(n_flush=0), "nothing was flushed"),
+        (builder(n_flush=0), "no mm.flush() was seen"),
         (builder(n_flush=400), "400 times"),
         (builder(rename_first=True), "a broken file"),
+        (builder(flush_first=True, n_flush=0), "after the last store"),
+        (builder(flush_late=True, n_flush=0), "before the rename"),
+        (with_another_name, "no call of mmap.mmap was seen"),
         (lambda path, packed: 1 / 0, "ZeroDivisionError"),
         (builder(extra=100), "phantoms"),
         (builder(rename=False), "did you rename"),
@@ -407,7 +437,7 @@ def test_dirty_pages_by_storing_into_a_real_map(seed):
 
 def test_a_number_that_is_right_is_right_though_a_mistake_leads_to_it_too():
     assert number(4, 4, {4: "a mistake"}, "no").right
-    assert number(4.0, 4, {}, "no").right
+    assert number(4.0, 4, {}, "no").right and number(np.int64(4), 4, {}, "no").right
     assert "this is a bool" in number(True, 1, {}, "no").text
 
 

@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -93,3 +95,37 @@ def test_no_core_file_no_zombie_no_descriptor_is_left(tmp_path):
     assert psutil.Process().num_fds() == before
     assert list(tmp_path.iterdir()) == []
     assert not [p for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE]
+
+
+@posix
+def test_a_real_time_signal_is_an_outcome_too():
+    outcome = child.run("import os; os.kill(os.getpid(), 40)")
+    assert outcome.signal == "signal 40" and outcome.returncode == -40
+
+
+@posix
+def test_a_folder_that_is_not_there_leaks_nothing(tmp_path):
+    before = psutil.Process().num_fds()
+    with pytest.raises(FileNotFoundError):
+        child.run("pass", cwd=tmp_path / "none")
+    assert psutil.Process().num_fds() == before
+
+
+@posix
+def test_an_interrupt_leaves_no_process_behind():
+    """Stop in a notebook is SIGINT to this process; the child must not live on."""
+    script = "import time; time.sleep(55.5)"
+    interrupt = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        child.run(script)
+    interrupt.join()
+    time.sleep(0.3)
+    assert not [p for p in psutil.process_iter(["cmdline"]) if script in (p.info["cmdline"] or [])]
+
+
+@posix
+def test_a_launcher_that_was_killed_is_said():
+    script = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+    with pytest.raises(RuntimeError, match="its launcher .* was gone, status -9"):
+        child.run(script)

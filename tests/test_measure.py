@@ -160,11 +160,26 @@ def test_dirty_pages_are_counted_and_flushed(path):
 
 
 def test_cache_state_without_cachestat_falls_back_to_mincore(path, monkeypatch):
+    path.read_bytes()
     expected = measure.cache_state(path)
     monkeypatch.setattr(measure, "_cachestat", lambda path, size: None)
     state = measure.cache_state(path)
     assert state.n_cached == expected.n_cached and state.n_dirty is None
     assert "mincore" in state.source
+
+
+def test_where_cachestat_looks_at_an_empty_inode_mincore_is_believed(path, monkeypatch):
+    """As on overlayfs, where cachestat(2) counts no pages of a file that is all cached."""
+    path.read_bytes()
+    monkeypatch.setattr(measure, "_cachestat", lambda path, size: (0, 0))
+    state = measure.cache_state(path)
+    assert state[:3] == (512, 512, None) and "mincore" in state.source
+
+
+def test_a_view_that_begins_inside_a_page_is_refused():
+    with mmap.mmap(-1, 2 * PAGE) as mm, memoryview(mm)[100:] as view:
+        with pytest.raises(ValueError, match="100 bytes into a page"):
+            measure.mapped_pages(view)
 
 
 def test_a_mapped_file_cannot_be_made_cold_and_says_so(path):
@@ -183,6 +198,7 @@ def test_tmpfs_has_no_cold():
         path.write_bytes(b"x" * 8 * PAGE)
         state = measure.make_cold(path, timeout_s=0.05)
         assert state.n_cached == 8 and "tmpfs" in state.source
+        assert state.n_dirty is None
     finally:
         path.unlink()
 

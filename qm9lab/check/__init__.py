@@ -5,6 +5,8 @@ still holding ``...`` gets "Not yet"; a wrong answer gets the hint for the misco
 it shows; a right one gets "Right". Questions with a ``seed`` are drawn anew for each seed.
 """
 
+import numbers
+import textwrap
 from typing import NamedTuple
 
 
@@ -19,6 +21,11 @@ class Verdict(NamedTuple):
 
 
 NOT_YET = Verdict(False, "Not yet: put your answer in place of the ... and run this cell again.")
+
+
+def ask(text: str) -> str:
+    """A question, wrapped to a notebook's width."""
+    return textwrap.fill(text, 88)
 
 
 def right(text: str = "") -> Verdict:
@@ -56,7 +63,7 @@ def number(answer, expected, mistakes: dict, otherwise: str, praise: str = "") -
     """
     if is_stub(answer):
         return NOT_YET
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
+    if isinstance(answer, bool) or not isinstance(answer, numbers.Real):
         return hint(f"a number was asked for, this is a {type(answer).__name__}.")
     if answer == expected:
         return right(praise)

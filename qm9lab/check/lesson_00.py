@@ -2,7 +2,7 @@
 
 import random
 
-from . import Verdict, number
+from . import Verdict, ask, number
 
 
 def _draw(seed: int) -> tuple[int, int]:
@@ -16,7 +16,7 @@ def _draw(seed: int) -> tuple[int, int]:
 def question_1(seed: int) -> str:
     """The question for ``seed``."""
     page_kib, n_bytes = _draw(seed)
-    return (
+    return ask(
         f"On a machine with pages of {page_kib} KiB, how many pages does a file "
         f"of {n_bytes:,} bytes take?"
     )
@@ -44,7 +44,7 @@ def exercise_1(answer, seed: int) -> Verdict:
 def question_2(seed: int) -> str:
     """The question for ``seed``."""
     page_kib, offset = _draw(seed + 1000)
-    return (
+    return ask(
         f"On a machine with a granularity of {page_kib} KiB: what is the last offset at which "
         f"a map may begin that holds the byte at offset {offset:,}?"
     )

@@ -5,7 +5,7 @@ import random
 import struct
 
 from .. import records
-from . import NOT_YET, Verdict, attempt, hint, is_stub, number, right
+from . import NOT_YET, Verdict, ask, attempt, hint, is_stub, number, right
 
 MOLECULES = ("CCO", "C=O", "CC#N", "OC=O", "CNC", "C1CC1", "NC=O", "CC(C)O", "COC")
 
@@ -19,7 +19,7 @@ def _draw(seed: int) -> tuple[int, int]:
 def question_1(seed: int) -> str:
     """The question for ``seed``."""
     offset, n_smiles = _draw(seed)
-    return (
+    return ask(
         f"A record begins at offset {offset:,}; its SMILES has {n_smiles} bytes. "
         "At which offset of the file does its value begin?"
     )
@@ -53,6 +53,16 @@ class _CountingFile(io.BytesIO):
         got = super().read(size)
         self.n_read += len(got)
         return got
+
+    def readinto(self, buffer):
+        n_read = super().readinto(buffer)
+        self.n_read += n_read
+        return n_read
+
+    def getvalue(self):
+        raise io.UnsupportedOperation("a file on a disk has no getvalue")
+
+    getbuffer = getvalue
 
 
 def exercise_2(function) -> Verdict:

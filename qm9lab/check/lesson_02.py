@@ -48,11 +48,9 @@ def _judge_map(found, path: Path, content: bytes) -> Verdict:
         if path.read_bytes() == content:
             return hint("stores are possible, into a private copy: none at all was asked for.")
         return hint("a store through your map changed the file: choose the access.")
+    found.close()  # and with it the duplicate of the descriptor that Python's map keeps
     if any(Path(f.path).name == path.name for f in psutil.Process().open_files()):
-        # Python's map keeps a duplicate of the descriptor of its own: one is the map's.
-        n_open = sum(Path(f.path).name == path.name for f in psutil.Process().open_files())
-        if n_open > 1:
-            return hint("the file is still open: a map does not need it any more.")
+        return hint("the file is still open: a map does not need it any more.")
     return right("Read-only, whole, and the file is closed.")
 
 
@@ -86,7 +84,9 @@ def exercise_2(answer, seed: int) -> Verdict:
         return NOT_YET
     if not isinstance(answer, str):
         return hint("answer with letters, as text.")
-    chosen = set(answer.lower()) & set("abcde")
+    chosen = set(answer.lower()) - set(" ,;")
+    if not chosen <= set("abcde"):
+        return hint("answer with the letters a to e only.")
     copies = {letter for letter, (_, copy) in zip("abcde", lines, strict=True) if copy}
     if chosen == copies:
         return right("Slices, bytes() and read() copy; memoryview and frombuffer do not.")

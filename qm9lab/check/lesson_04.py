@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from .. import records
-from . import Verdict, attempt, hint, number, right
+from . import Verdict, ask, attempt, hint, number, right
 
 
 def _draw_placeholder(seed: int) -> tuple[int, int]:
@@ -21,7 +21,7 @@ def _draw_placeholder(seed: int) -> tuple[int, int]:
 def question_1(seed: int) -> str:
     """The question for ``seed``."""
     size_mib, used = _draw_placeholder(seed)
-    return (
+    return ask(
         f"A placeholder of {size_mib} MiB holds records in its first {used:,} bytes, then zeros. "
         "How many phantom records does the printed program's walk read behind them?"
     )
@@ -53,22 +53,24 @@ def exercise_1(answer, seed: int) -> Verdict:
 
 
 class _Recording(mmap.mmap):
-    """A map that counts: how many were made, and how often they were flushed."""
+    """A map that notes each flush: its bytes then, and whether the file had its name already."""
 
-    n_made = n_flushed = 0
+    n_made = 0
+    flushed: list[tuple[bytes, bool]] = []
+    path = Path()
 
     def __init__(self, *args, **kwargs):
         _Recording.n_made += 1
 
     def flush(self, *args):
-        _Recording.n_flushed += 1
+        _Recording.flushed.append((self[:], _Recording.path.exists()))
         return super().flush(*args)
 
 
 @contextlib.contextmanager
-def _recorded():
-    """While this lasts, the learner's ``mmap.mmap`` counts."""
-    _Recording.n_made = _Recording.n_flushed = 0
+def _recorded(path: Path):
+    """While this lasts, the learner's ``mmap.mmap`` takes notes."""
+    _Recording.n_made, _Recording.flushed, _Recording.path = 0, [], path
     plain, mmap.mmap = mmap.mmap, _Recording
     try:
         yield
@@ -80,14 +82,19 @@ def exercise_2(function) -> Verdict:
     """Check a function that builds a record file."""
     packed = [records.pack("C" * k, k / 2) for k in range(1, 400)]
     whole = b"".join(packed)
-    with tempfile.TemporaryDirectory() as folder, _recorded():
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "built.dat"
-        _, verdict = attempt(function, path, packed)
-        verdict = verdict or _judge_built(path, whole)
-        if verdict:
-            return verdict
+        with _recorded(path):
+            _, verdict = attempt(function, path, packed)
         # A str has a length, as a record has, but cannot be stored.
-        return _judge_failed(function, path, [*packed[:200], "not bytes", *packed[200:]], whole)
+        failing = [*packed[:200], "not bytes", *packed[200:]]
+        return (
+            verdict
+            or _judge_built(path, whole)
+            or _judge_failed(function, path, failing, whole)
+            or _judge_flushed(whole)
+            or right("Whole or not at all, and on the disk before it has its name.")
+        )
 
 
 def _judge_built(path: Path, whole: bytes) -> Verdict | None:
@@ -100,19 +107,13 @@ def _judge_built(path: Path, whole: bytes) -> Verdict | None:
         return hint(f"the file has {len(built):,} bytes, the records {len(whole):,}.")
     if built != whole:
         return hint("the size is right, the bytes are not: does each record begin where one ended?")
-    if not _Recording.n_made:
-        return hint("the file is right, but it was not made through a map.")
-    if not _Recording.n_flushed:
-        return hint("nothing was flushed: after a power cut the new name may lead to zeros.")
-    if _Recording.n_flushed > 10:
-        return hint(f"flush was called {_Recording.n_flushed} times: once, at the end, will do.")
     leftovers = [p.name for p in path.parent.iterdir() if p != path]
     if leftovers:
         return hint(f"{leftovers[0]} is left over: rename the temporary file, do not copy it.")
     return None
 
 
-def _judge_failed(function, path: Path, failing: list, whole: bytes) -> Verdict:
+def _judge_failed(function, path: Path, failing: list, whole: bytes) -> Verdict | None:
     """An old, whole file is at ``path``; a build that cannot end well must leave it alone."""
     try:
         function(path, failing)
@@ -137,4 +138,17 @@ def _judge_failed(function, path: Path, failing: list, whole: bytes) -> Verdict:
         return hint(
             "a build failed half-way, and a reader found half a file: use another name first."
         )
-    return right("Whole or not at all, and on the disk before it has its name.")
+    return None
+
+
+def _judge_flushed(whole: bytes) -> Verdict | None:
+    if not _Recording.n_made:
+        return hint("the file is right, but not made through a map: no call of mmap.mmap was seen.")
+    n_flushed = len(_Recording.flushed)
+    if not n_flushed:
+        return hint("no mm.flush() was seen: after a power cut the new name may lead to zeros.")
+    if (whole, False) not in _Recording.flushed:
+        return hint("flush after the last store and before the rename, not at another time.")
+    if n_flushed > 10:
+        return hint(f"flush was called {n_flushed} times: once, at the end, will do.")
+    return None
