@@ -164,10 +164,12 @@ def bars(
 ) -> Axes:
     """Horizontal bars, one a label, each in the colour of its meaning and with its number.
 
+    ``meanings`` is one for all or one a bar, keys of ``MEANINGS``.
     ``unit`` is the label of the axis: quantity and unit. ``values`` are numbers >= 0; with
     ``log`` they are > 0 and the axis is logarithmic, from 1.
     """
     values = np.asarray(values, float)
+    meanings = [meanings] * len(values) if isinstance(meanings, str) else meanings
     places = np.arange(len(values))
     for place, value, meaning in zip(places, values, meanings, strict=True):
         look = MEANINGS[meaning]

@@ -106,5 +106,5 @@ def shared_or_private(draw: Callable[..., tuple[Figure, str]], steps) -> View:
     return View(
         draw,
         access=choice("map", ["ACCESS_WRITE", "ACCESS_COPY"]),
-        step=slider("step", 0, len(steps) - 1),
+        step=slider("step", 0, len(steps) - 1, 1),
     )
