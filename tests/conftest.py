@@ -1,0 +1,80 @@
+"""How the notebooks are run and compared under nbval, and how xdist shares out the tests."""
+
+import signal
+import time
+from functools import partial
+from queue import Empty
+
+import pytest
+
+CELL_TIMEOUT_S = 120
+ROOT_GROUP = "notebooks"
+
+
+def pytest_configure(config):
+    if config.pluginmanager.has_plugin("nbval"):
+        config.option.nbval_cell_timeout = CELL_TIMEOUT_S
+        config.option.nbval_current_env = True
+        # Registered rather than written as hooks of this file: a conftest's hooks are called for
+        # the tests below its own folder only, and the notebooks are elsewhere.
+        config.pluginmanager.register(NotebookRules(), "qm9lab-notebook-rules")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Notebooks run one after another, since they share files and the page cache.
+
+    With ``-n 2 --dist loadgroup`` that takes one core; the unit tests, file by file, the other.
+    """
+    for item in items:
+        group = ROOT_GROUP if item.path.suffix == ".ipynb" else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+class NotebookRules:
+    """nbval, with three rules of ours.
+
+    Standard error is not compared (progress bars, warnings of other packages). A kernel that dies
+    fails its cell at once, by name of the signal, where nbval would wait for the timeout. The
+    cells after it are skipped.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items):
+        for notebook in {item.parent for item in items if _is_cell(item)}:
+            notebook.skip_compare = (*notebook.skip_compare, "stderr")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item):
+        if not _is_cell(item):
+            return
+        kernel = item.parent.kernel
+        if died := getattr(kernel, "died", None):
+            pytest.skip(f"the kernel died in {died}")
+        kernel.await_reply = partial(_await_reply, item, kernel, type(kernel).await_reply)
+
+
+def _is_cell(item):
+    return type(item).__name__ == "IPyNbCell"
+
+
+def _await_reply(item, kernel, await_reply, msg_id, timeout=None):
+    """nbval's ``RunningKernel.await_reply``, looking each second whether the kernel lives."""
+    deadline_s = time.monotonic() + (timeout or CELL_TIMEOUT_S)
+    while True:
+        try:
+            return await_reply(kernel, msg_id, timeout=1)
+        except Empty:
+            if not kernel.is_alive():
+                kernel.died = item.name
+                item.raise_cell_error(
+                    f"The kernel died in this cell ({_how(kernel)}). What can kill a process "
+                    "belongs in a child process: see qm9lab/child.py"
+                )
+            if time.monotonic() > deadline_s:
+                raise
+
+
+def _how(kernel):
+    status = kernel.km.provisioner.process.returncode
+    return signal.Signals(-status).name if status and status < 0 else f"exit status {status}"

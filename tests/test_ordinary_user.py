@@ -1,0 +1,208 @@
+"""Each notebook alone, as a learner has it: not root, no network, somebody else's data folder.
+
+The repository is copied to a folder whose name has a space and an accent and given to a user with
+no name and no rights (65534, "nobody"). Each notebook and solution then runs under nbval from a
+fresh process: in a network namespace with nothing but loopback, which kernels need, and with the
+built data as a read-only folder of another user.
+"""
+
+import json
+import os
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+UID = 65534
+NOTEBOOKS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "notebooks").rglob("[0-9][0-9]*_*.ipynb")
+    if ".ipynb_checkpoints" not in path.parts
+)
+SEED = int(os.environ.get("QM9LAB_SEED", random.randrange(10_000)))
+TIMEOUT_S = 300
+
+
+def _why_not():
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "only root can start a process as another user"
+    missing = [tool for tool in ("setpriv", "unshare", "mount", "ip") if not shutil.which(tool)]
+    if missing:
+        return f"needs {', '.join(missing)} (util-linux, iproute2)"
+    trial = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, text=True)
+    return f"no namespaces here: {trial.stderr.strip()}" if trial.returncode else None
+
+
+WHY_NOT = _why_not()
+pytestmark = [
+    pytest.mark.user,
+    pytest.mark.slow,
+    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+]
+
+# Runs as root in a network and a mount namespace of its own: loopback up; each folder that must be
+# reached is held open while a parent that is closed to others (/root, a private temporary folder)
+# is covered by an empty one, and is bound there again. Last, the rights go.
+SANDBOX = r"""
+import json, os, subprocess, sys
+from pathlib import Path
+
+uid, folders, command = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:]
+run = lambda *words, **how: subprocess.run(words, check=True, **how)
+run("ip", "link", "set", "lo", "up")
+held = {folder: os.open(folder, os.O_PATH) for folder in folders}
+for folder in map(Path, folders):
+    for parent in reversed(folder.parents):
+        if parent.exists() and not parent.stat().st_mode & 0o001:
+            run("mount", "-t", "tmpfs", "-o", "mode=755", "none", parent)
+for folder, fd in held.items():
+    if not (os.path.exists(folder) and os.path.samestat(os.stat(folder), os.fstat(fd))):
+        os.makedirs(folder)
+        source = f"/proc/self/fd/{fd}"
+        run("mount", "--no-canonicalize", "--bind", source, folder, pass_fds=[fd])
+ids = ["--reuid", uid, "--regid", uid, "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
+os.execvp("setpriv", ["setpriv", *ids, *command])
+"""
+
+
+class Learner:
+    """A user without rights, with a copy of the repository and a home of his own."""
+
+    def __init__(self, place):
+        self.repository = place / "mémoire partagée" / "qm9lab kit"
+        self.home = place / "home"
+        _copy_repository(self.repository)
+        self.home.mkdir()
+        for path in (place, *place.rglob("*")):
+            os.chown(path, UID, UID, follow_symlinks=False)
+
+    @property
+    def data(self):
+        return Path(os.environ.get("QM9LAB_DATA") or ROOT / "data").absolute()
+
+    def run(self, *words, timeout_s=TIMEOUT_S):
+        """Run a program of this Python's environment in the sandbox."""
+        reached = [Path(sys.base_prefix).resolve(), Path(sys.prefix), self.data]
+        reached += [self.home, self.repository]
+        environment = {
+            "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "QM9LAB_DATA": str(self.data),
+            "PYTHONPATH": str(self.repository),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        sandbox = ["unshare", "--net", "--mount", "--propagation", "private"]
+        sandbox += [sys.executable, "-c", SANDBOX, str(UID), json.dumps(list(map(str, reached)))]
+        return subprocess.run(
+            [*sandbox, *self._in_repository(words)],
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+
+    def _in_repository(self, words):
+        """The command, with the copy as its working directory, entered without any rights."""
+        command = shlex.join([str(Path(sys.prefix) / "bin" / "python"), *map(str, words)])
+        return ["sh", "-c", f"cd {shlex.quote(str(self.repository))} && exec {command}"]
+
+
+def _copy_repository(to):
+    """The files that git tracks or would track: no .venv, no data, nobody's work."""
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others",
+         "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():  # a tracked file may have been deleted
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, to / name)
+
+
+@pytest.fixture(scope="module")
+def learner():
+    place = Path(tempfile.mkdtemp(prefix="qm9lab-"))
+    place.chmod(0o755)
+    try:
+        yield Learner(place)
+    finally:
+        shutil.rmtree(place)
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS, "notebooks/ holds no lesson (NN_name.ipynb): nothing here is checked"
+
+
+LOOK = """
+import os, pathlib, socket, sys
+import qm9lab
+from qm9lab import data
+print("user", os.getuid(), os.getgid(), os.getgroups())
+print("package", pathlib.Path(qm9lab.__file__).parent.parent == pathlib.Path.cwd())
+print("capabilities", int(open("/proc/self/status").read().split("CapEff:")[1].split()[0], 16))
+def tries(what, *args):
+    try:
+        what(*args)
+    except OSError as error:
+        return type(error).__name__, error.strerror
+    return "did it"
+print("network", tries(socket.create_connection, ("192.0.2.1", 80), 5))
+print("data", data.is_ready(), tries((data.folder() / "mine").write_text, ""))
+print("home", tries((pathlib.Path.home() / "mine").write_text, ""))
+print("here", tries(pathlib.Path("mine").write_text, ""))
+server = socket.create_server(("127.0.0.1", 0))
+print("loopback", tries(socket.create_connection, server.getsockname(), 5))
+"""
+
+
+def test_the_sandbox_is_what_it_says(learner):
+    done = learner.run("-c", LOOK)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"user {UID} {UID} []",
+        "package True",
+        "capabilities 0",
+        "network ('OSError', 'Network is unreachable')",
+        "data True ('PermissionError', 'Permission denied')",
+        "home did it",
+        "here did it",
+        "loopback did it",
+    ]
+    assert " " in str(learner.repository) and "é" in str(learner.repository)
+
+
+def _nbval(learner, notebook):
+    # What one notebook left behind must not help the next.
+    for path in (*learner.home.iterdir(), learner.repository / "data"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return learner.run(
+        "-m", "pytest", "--nbval", "-p", "tests.conftest", "-p", "no:cacheprovider", notebook
+    )
+
+
+@pytest.mark.parametrize("notebook", random.Random(SEED).sample(NOTEBOOKS, len(NOTEBOOKS)))
+def test_notebook_alone(learner, notebook):
+    done = _nbval(learner, notebook)
+    told = f"(order: QM9LAB_SEED={SEED})\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
+    assert done.returncode == 0, told
+    assert " passed" in done.stdout and " skipped" not in done.stdout, told
+
+
+def test_a_notebook_that_fails_is_seen_to_fail(learner):
+    import nbformat
+
+    name = "notebooks/99_fails.ipynb"
+    cells = [nbformat.v4.new_code_cell(s) for s in ("import os", "assert os.getuid() == 0")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), learner.repository / name)
+    done = _nbval(learner, name)
+    assert done.returncode == 1 and "1 failed, 1 passed" in done.stdout, done.stdout
