@@ -65,11 +65,18 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         if cell.cell_type != "code":
             continue
         # Progress bars and warnings are of one machine and one run; conftest does not compare them.
-        cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        cell.outputs = [
+            out for out in cell.outputs if out.get("name") != "stderr" and not _is_progress(out)
+        ]
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET_VIEW, None)
             if "metadata" in output:
                 output.metadata.pop(WIDGET_VIEW, None)
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    """A widget that has no still picture of itself, such as tqdm's bar."""
+    return set(output.get("data", ())) == {WIDGET_VIEW, "text/plain"}
 
 
 def store(notebook: nbformat.NotebookNode, path: Path) -> bool:

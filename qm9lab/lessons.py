@@ -3,6 +3,9 @@
 ``notebooks/`` holds the lessons as they are taught. The learner works in copies of them in
 ``work/``. A small JSON file beside the copies keeps the SHA-256 of what was copied: a copy that
 still has it is the kit's and follows the lesson, any other copy is the learner's and stays.
+
+A lesson is committed with its outputs, for those who read it on the web. The learner's copy comes
+without them: what the next cell prints would answer the prediction that this one asks for.
 """
 
 import hashlib
@@ -52,7 +55,7 @@ def copy(work: Path, source: Path = NOTEBOOKS) -> list[Copied]:
     results = []
     try:
         for name, lesson in _lessons(source).items():
-            copied, target = _content(work / name), lesson.read_bytes()
+            copied, target = _content(work / name), _to_learn_from(name, lesson.read_bytes())
             if copied is None:
                 state = "new"
             elif copied == target:
@@ -112,6 +115,21 @@ def _lessons(source: Path) -> dict[str, Path]:
             "the package installed from it (make setup)"
         )
     return {path.relative_to(source).as_posix(): path for path in found}
+
+
+def _to_learn_from(name: str, content: bytes) -> bytes:
+    """The notebook as it is handed out: a lesson without its outputs, a solution as it is."""
+    if name.startswith("solutions/"):
+        return content
+    try:
+        notebook = json.loads(content)
+        cells = notebook["cells"]
+    except (ValueError, TypeError, KeyError):
+        return content  # no notebook that we know: not ours to change
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            cell["outputs"], cell["execution_count"] = [], None
+    return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _content(path: Path) -> bytes | None:

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from datetime import datetime
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from qm9lab import __main__ as command
 from qm9lab import lessons
@@ -64,6 +66,24 @@ def test_an_edited_copy_stays(source, work, lesson_changes):
     for _ in range(2):
         assert states(lessons.copy(work, source))[NAMES[1]] == "edited"
         assert (work / NAMES[1]).read_text() == "mine"
+
+
+def test_a_lesson_is_handed_out_without_its_outputs_and_a_solution_with_them(source, work):
+    cell = new_code_cell("2 + 3", execution_count=1)
+    cell.outputs = [new_output("execute_result", {"text/plain": "5"}, execution_count=1)]
+    cell.metadata.tags = ["exercise"]
+    notebook = new_notebook(cells=[new_markdown_cell("é"), cell])
+    for name in NAMES:
+        nbformat.write(notebook, source / name)
+    lessons.copy(work, source)
+    for name in NAMES[:2]:
+        copied = nbformat.read(work / name, as_version=4)
+        nbformat.validate(copied)
+        assert copied.cells[1].outputs == [] and copied.cells[1].execution_count is None
+        assert copied.cells[1].metadata.tags == ["exercise"] and copied.cells[1].id == cell.id
+        assert [c.source for c in copied.cells] == ["é", "2 + 3"]
+    assert (work / NAMES[2]).read_bytes() == (source / NAMES[2]).read_bytes()
+    assert states(lessons.copy(work, source)) == dict.fromkeys(NAMES, "same")
 
 
 def test_a_deleted_copy_comes_back(source, work):
