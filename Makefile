@@ -15,7 +15,11 @@ WORK = work
 
 PY = .venv/bin/python
 PYTEST = $(PY) -m pytest
-PIP = $(PY) -m pip install -qq --disable-pip-version-check --no-input $(PIP_ARGS)
+SAID = .venv/setup.log
+PIP = > $(SAID) 2>&1 $(PY) -m pip install --disable-pip-version-check --no-input $(PIP_ARGS)
+COULD_NOT = echo "setup: pip could not install
+TRY_AGAIN = (what it said: $(SAID)):" \
+  "connect to the network, or make room on the disk, and run make again" >&2; exit 1;
 READY = .venv/.qm9lab-ready
 BROWSER_READY = .venv/.qm9lab-browser-ready
 UNFINISHED = .venv/.qm9lab-unfinished
@@ -62,26 +66,20 @@ $(READY): pyproject.toml requirements.lock $(STALE)
 	  rm -rf .venv && mkdir .venv && : > $(UNFINISHED) || { \
 	    echo "setup: cannot write in this folder: copy it to a place of your own" >&2; exit 1; }; \
 	  echo "setup: making .venv with $$found"; \
-	  if ! "$$found" -m venv .venv > .venv/setup.log 2>&1; then \
+	  if ! "$$found" -m venv .venv > $(SAID) 2>&1; then \
 	    echo "setup: $$found cannot make a virtual environment: install its venv module" \
 	      "(Debian, Ubuntu: apt install python3-venv), or name another: make setup PYTHON=..." \
-	      "(what it said: .venv/setup.log)" >&2; exit 1; \
+	      "(what it said: $(SAID))" >&2; exit 1; \
 	  fi; \
 	fi
 	@: > $(UNFINISHED)
 	@# Older ones (Debian 12's 23.0) try combinations of versions for hours under these constraints.
-	@$(PIP) "pip>=23.2" || { \
-	  echo "setup: pip could not install a newer pip, it says why above: connect to the network" \
-	    "and run make again" >&2; exit 1; }
+	@$(PIP) "pip>=23.2" || { $(COULD_NOT) a newer pip $(TRY_AGAIN) }
 	@torch=`grep '^torch==' requirements.lock`; \
 	echo "setup: installing $$torch (a minute, or ten on a slow line)"; \
-	$(PIP) "$$torch" || { \
-	  echo "setup: pip could not install $$torch, it says why above: connect to the network," \
-	    "or make room on the disk, and run make again" >&2; exit 1; }
+	$(PIP) "$$torch" || { $(COULD_NOT) $$torch $(TRY_AGAIN) }
 	@echo "setup: installing the rest as pinned in requirements.lock (one to five minutes)"; \
-	$(PIP) -e ".[test]" -c requirements.lock || { \
-	  echo "setup: pip could not install the pinned packages, it says why above: connect to the" \
-	    "network, or make room on the disk, and run make again" >&2; exit 1; }
+	$(PIP) -e ".[test]" -c requirements.lock || { $(COULD_NOT) the pinned packages $(TRY_AGAIN) }
 	@# JupyterLab: keep the state of widgets in saved notebooks, and ask no server for news.
 	@mkdir -p $(LAB_SETTINGS) && printf '%s\n' '{' \
 	  '  "@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": true},' \
@@ -118,9 +116,7 @@ test-user: data
 
 $(BROWSER_READY): $(READY)
 	@echo "setup: installing what drives a browser"; \
-	$(PIP) -e ".[test,browser]" -c requirements.lock || { \
-	  echo "setup: pip could not install playwright, it says why above: connect to the" \
-	    "network, or make room on the disk, and run make again" >&2; exit 1; }
+	$(PIP) -e ".[test,browser]" -c requirements.lock || { $(COULD_NOT) playwright $(TRY_AGAIN) }
 	@: > $(BROWSER_READY)
 
 test-browser: data $(BROWSER_READY)
