@@ -108,7 +108,7 @@ fresh: $(READY)
 test: data
 	@$(PY) -m ruff check .
 	@$(PYTEST) -q -p no:nbval -m "timing and not browser and not user" tests || [ $$? -eq 5 ]
-	@$(PYTEST) --nbval -n 2 --dist loadgroup -m "not timing and not browser and not user" \
+	@$(PYTEST) --nbval -n 2 -m "not timing and not browser and not user" \
 	  $(ARGS) tests notebooks
 
 test-user: data

@@ -8,27 +8,32 @@ from queue import Empty
 import pytest
 
 CELL_TIMEOUT_S = 120
-ROOT_GROUP = "notebooks"
 
 
 def pytest_configure(config):
     if config.pluginmanager.has_plugin("nbval"):
         config.option.nbval_cell_timeout = CELL_TIMEOUT_S
         config.option.nbval_current_env = True
-        # Registered rather than written as hooks of this file: a conftest's hooks are called for
-        # the tests below its own folder only, and the notebooks are elsewhere.
+        # A plugin of its own rather than hooks of this file: a conftest's hooks are called for the
+        # tests below its own folder only, and the notebooks are elsewhere.
         config.pluginmanager.register(NotebookRules(), "qm9lab-notebook-rules")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Notebooks run one after another, since they share files and the page cache.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With ``-n 2``: all notebooks, one after another, on one core; test files on the other.
 
-    With ``-n 2 --dist loadgroup`` that takes one core; the unit tests, file by file, the other.
+    Notebooks share files and the page cache, so two at a time would disturb each other's counts.
+    (The groups of xdist 3.8, ``--dist loadgroup``, group nothing under pytest 9.2.)
     """
-    for item in items:
-        group = ROOT_GROUP if item.path.suffix == ".ipynb" else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class NotebooksTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return "notebooks" if path.endswith(".ipynb") else path
+
+    return NotebooksTogether(config, log)
 
 
 class NotebookRules:

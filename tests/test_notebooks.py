@@ -491,12 +491,12 @@ def _load_build():
     return module
 
 
-def _nbval(path):
-    """Run a notebook under nbval with our conftest, as `make test` does."""
+def _nbval(path, *more):
+    """Run a notebook, or a folder of them, under nbval with our conftest, as `make test` does."""
     options = ["--nbval", "-p", "no:cacheprovider", "-p", "tests.conftest"]
     options += ["-c", ROOT / "pyproject.toml", "--rootdir", ROOT]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, path],
+        [sys.executable, "-m", "pytest", *options, *more, path],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -573,3 +573,12 @@ def test_a_dead_kernel_is_named_at_once_and_ends_the_notebook(tmp_path):
     assert "The kernel died in this cell (SIGBUS)" in done.stdout, done.stdout
     assert "1 failed, 1 passed, 2 skipped" in done.stdout
     assert time.monotonic() - start_s < 60
+
+
+def test_notebooks_run_one_after_another_on_one_of_two_cores(tmp_path):
+    """The second of two fails if the first still runs, and each if its cells are dealt out."""
+    claim = "import os, time\nfd = os.open('lock', os.O_CREAT | os.O_EXCL)"
+    for name in "01_first.ipynb", "02_second.ipynb":
+        _write(tmp_path / name, claim, "time.sleep(1)", "os.close(fd)\nos.unlink('lock')")
+    done = _nbval(tmp_path, "-n", "2")
+    assert done.returncode == 0 and "6 passed" in done.stdout, done.stdout
