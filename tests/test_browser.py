@@ -286,7 +286,8 @@ class Notebook:
         notebook = self.page.locator(".jp-NotebookPanel-notebook .jp-WindowedPanel-outer")
         height = notebook.first.evaluate("e => e.scrollHeight")
         self.page.set_viewport_size({"width": WIDTH, "height": min(height + 200, TALLEST)})
-        self.page.wait_for_timeout(300)
+        notebook.first.evaluate("e => { e.scrollTop = 0; }")
+        self.page.wait_for_timeout(500)
         self.page.screenshot(path=SHOTS / f"{self.name}.png")
         self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
 
