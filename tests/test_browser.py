@@ -4,6 +4,7 @@ One JupyterLab, started by ``make lab`` itself on copies of the lessons of its o
 headless Chromium. ``make test-browser`` installs what is needed and runs this.
 """
 
+import ast
 import contextlib
 import os
 import re
@@ -192,6 +193,14 @@ RUN_ONE = """async index => {
   window.qm9lab.panel.content.activeCellIndex = index;
   await window.jupyterapp.commands.execute('notebook:run-cell');
 }"""
+# Python's word on an expression, in the notebook's kernel.
+ASK = """async expression => {
+  const ask = {code: '', user_expressions: {answer: expression}, store_history: false};
+  const reply = await window.qm9lab.session.session.kernel.requestExecute(ask).done;
+  const answer = reply.content.user_expressions.answer;
+  if (answer.status !== 'ok') throw new Error(`${answer.ename}: ${answer.evalue}`);
+  return answer.data['text/plain'];
+}"""
 # What a viewer sees of a widget: the bytes of its pictures, or, where it has none, its HTML.
 PICTURES = """async output => {
   const images = [...output.querySelectorAll('img')];
@@ -250,6 +259,10 @@ class Notebook:
     def run_all(self):
         self.page.evaluate(RUN_ALL)
         self.wait_until_idle()
+
+    def ask(self, expression):
+        """The value of an expression in the notebook's kernel: a literal, such as a list."""
+        return ast.literal_eval(self.page.evaluate(ASK, expression))
 
     def end_kernel(self):
         # The page may be gone or may never have had a kernel; the server's end takes the rest.

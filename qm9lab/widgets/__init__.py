@@ -9,7 +9,7 @@ from collections.abc import Callable
 import ipywidgets
 from matplotlib.figure import Figure
 
-from . import plots
+from .. import plots
 
 
 class View(ipywidgets.VBox):
