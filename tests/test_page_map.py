@@ -1,0 +1,304 @@
+"""The live page map without a browser: what it shows is what the kernel says, after each act.
+
+The second instrument is the kernel read again by hand: /proc/self/pagemap and mincore(2) through
+no code of the package, and util-linux's ``fincore`` for counts.
+"""
+
+import ctypes
+import mmap
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qm9lab import measure, pages
+from qm9lab.measure import Faults, PageMap
+from qm9lab.widgets import page_map as page_map_widget
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = mmap.PAGESIZE
+LINUX = sys.platform == "linux"
+N_PAGES = 700
+RECORD = 1000
+
+
+@pytest.fixture
+def path():
+    """A file on the disk of the repository, where pages can be evicted as a rule."""
+    with tempfile.TemporaryDirectory(dir=ROOT, prefix="page-map-") as folder:
+        path = Path(folder) / "pages.dat"
+        path.write_bytes(os.urandom(N_PAGES * PAGE - 100))
+        if LINUX and measure.make_cold(path).n_cached != 0:
+            pytest.skip("not available here: this folder's files cannot be made cold")
+        yield path
+
+
+def session_of(path, **how):
+    def map_file():
+        with open(path, "r+b") as f:
+            return mmap.mmap(f.fileno(), 0, **how)
+
+    return pages.Session(path, map_file, range(0, path.stat().st_size, RECORD))
+
+
+@pytest.fixture
+def session(path):
+    session = session_of(path)
+    yield session
+    session.mm.close()
+
+
+def kernel_says(path, mm):
+    """``(cached, mapped)`` by mincore and pagemap, read here."""
+    n_pages = -(-len(mm) // PAGE)
+    view = np.frombuffer(mm, np.uint8)
+    address = view.ctypes.data
+    del view
+    with open("/proc/self/pagemap", "rb") as f:
+        f.seek(address // PAGE * 8)
+        entries = np.frombuffer(f.read(n_pages * 8), np.uint64)
+    vector = np.zeros(n_pages, np.uint8)
+    where, size = ctypes.c_void_p(address), ctypes.c_size_t(len(mm))
+    assert not ctypes.CDLL(None).mincore(where, size, ctypes.c_void_p(vector.ctypes.data))
+    return vector & 1 == 1, entries >> np.uint64(63) == 1
+
+
+def fincore(path):
+    """Pages of the file in the cache, by util-linux."""
+    words = ["fincore", "--noheadings", "--raw", "--output", "PAGES", str(path)]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+ACTS = {
+    "read": lambda s, d: s.touch(d.randrange(s.n_pages)),
+    "store": lambda s, d: s.touch(d.randrange(s.n_pages), store=True),
+    "molecule": lambda s, d: s.touch_molecule(d.randrange(s.n_molecules), d.random() < 0.5),
+    "scan": lambda s, d: s.scan(d.random() < 0.2),
+    "cold": lambda s, d: s.make_cold(),
+    "flush": lambda s, d: s.flush(),
+    "drop": lambda s, d: s.drop(),
+    "look": lambda s, d: s.look(),
+    "advise": lambda s, d: s.advise(d.choice([*pages.MODES, *pages.ACTIONS])),
+}
+OFTEN = ["read", "store", "molecule", "advise", "drop", "cold", "flush", "look", "scan"]
+
+
+@pytest.mark.timing
+@pytest.mark.skipif(not LINUX, reason="asks /proc/self/pagemap")
+@pytest.mark.parametrize("seed", range(12))
+def test_after_each_act_the_map_is_what_the_kernel_says(seed, path, session):
+    contents, draw = path.read_bytes(), random.Random(seed)
+    view = page_map_widget.PageMap(session)
+    for n, act in enumerate(draw.choices(OFTEN, [6, 4, 4, 4, 2, 2, 1, 1, 1], k=25)):
+        ACTS[act](session, draw)
+        deadline = time.monotonic() + 5
+        while True:  # the kernel writes back and reads ahead when it likes: look until it rests
+            cached, mapped = kernel_says(path, session.mm)
+            if np.array_equal(cached, session.now.cached) or time.monotonic() > deadline:
+                break
+            session.look()
+        now = session.now
+        assert np.array_equal(now.cached, cached) and np.array_equal(now.mapped, mapped), (n, act)
+        if shutil.which("fincore"):
+            assert now.cached.sum() == fincore(path)
+        assert not (now.dirty & ~now.cached).any() and not now.copied.any()
+        if act in ("read", "store", "molecule", "scan"):
+            step = next(step for step in session.steps[::-1] if step.name != "look again")
+            assert step.after.mapped[list(step.touched)].all(), (n, act)
+        view._hear(view, {"act": "look"}, [])
+        drawn = np.frombuffer(view.states, np.uint8)
+        assert np.array_equal(drawn & pages.MAPPED > 0, session.now.mapped)
+        assert np.array_equal(drawn & pages.CACHED > 0, session.now.cached)
+        assert np.array_equal(drawn & pages.DIRTY > 0, session.now.dirty)
+    assert path.read_bytes() == contents, "stores put back what was there"
+
+
+def test_what_each_act_does(path, session):
+    if not LINUX:
+        pytest.skip("the counts are Linux's")
+    session.make_cold()
+    assert "No page is left" in session.steps[-1].said
+    session.advise("RANDOM")
+    assert session.mode == "RANDOM"
+    step = session.touch(300)
+    assert step.faults[:2] == (0, 1) and "on disk only" in step.said
+    assert session.now.cached.sum() == session.now.mapped.sum() == 1
+    step = session.touch(300)
+    assert step.faults[:2] == (0, 0) and "mapped already" in step.said
+    assert "No other page changed" in step.said
+    step = session.touch(300, store=True)
+    assert step.faults[:2] == (1, 0) and session.now.dirty.sum() == 1
+    step = session.make_cold()
+    assert "1 page stayed: what is mapped is not evicted" in step.said
+    assert not session.now.dirty.any()
+    session.touch(301, store=True)
+    assert "became clean" in session.flush().said and not session.now.dirty.any()
+    step = session.advise("DONTNEED")
+    assert "2 were unmapped" in step.said and session.now.cached.sum() == 2
+    step = session.touch(300)
+    assert step.faults[:2] == (1, 0) and "in the page cache, but not" in step.said
+    session.drop()
+    assert session.mode == "NORMAL" and not session.now.mapped.any()
+    session.scan()
+    assert session.now.mapped.all() and session.steps[-1].touched == tuple(range(N_PAGES))
+
+
+def test_populate_read_maps_all_or_says_why_not(session):
+    step = session.advise("POPULATE_READ")
+    assert session.now.mapped is None or session.now.mapped.all() or "not available" in step.said
+
+
+def test_advice_that_the_kernel_refuses_is_said(session, monkeypatch):
+    monkeypatch.setattr(pages, "advice", lambda: {"POPULATE_READ": 9999})
+    said = session.advise("POPULATE_READ").said
+    assert said.startswith("madvise POPULATE_READ: not available here, because madvise said")
+    assert "has no MADV_RANDOM" in session.advise("RANDOM").said and session.mode == "NORMAL"
+
+
+def test_a_map_to_read_only_says_that_it_cannot_be_stored_to(path):
+    session = session_of(path, access=mmap.ACCESS_READ)
+    assert "Store to page 3: " in session.touch(3, store=True).said
+    assert "can't modify" in session.steps[-1].said
+    session.mm.close()
+
+
+@pytest.mark.skipif(not LINUX, reason="asks /proc/self/pagemap")
+def test_a_store_to_a_private_map_is_a_copy(path):
+    session = session_of(path, access=mmap.ACCESS_COPY)
+    session.touch(7, store=True)
+    states = pages.states(session.now, session.n_pages)
+    assert np.flatnonzero(states & pages.COPIED).tolist() == [7] and not session.now.dirty.any()
+    session.advise("DONTNEED")
+    assert not session.now.copied.any()
+    session.mm.close()
+
+
+def test_molecules_and_their_pages(session):
+    size = N_PAGES * PAGE - 100
+    spans = [range(at, min(at + RECORD, size)) for at in range(0, size, RECORD)]
+    on_page = [[] for _ in range(N_PAGES)]
+    for molecule, span in enumerate(spans):
+        touched = sorted({byte // PAGE for byte in (span[0], span[-1])})
+        assert session.pages_of(molecule) == tuple(touched)
+        for page in touched:
+            on_page[page].append(molecule)
+    found = session.molecules_on(range(N_PAGES)).tolist()
+    assert found == [[each[0], each[-1]] for each in on_page]
+
+
+@pytest.mark.parametrize("call", ["touch", "touch_molecule"])
+def test_a_page_or_molecule_that_is_not_there_is_refused(session, call):
+    for number in (-1, 10**6):
+        with pytest.raises(IndexError, match=f"expected .* found {number}"):
+            getattr(session, call)(number)
+
+
+def test_without_molecules(path):
+    session = session_of(path)
+    session.starts_bytes = None
+    assert session.n_molecules == 0 and session.molecules_on([0, 1]).tolist() == [[-1, -1]] * 2
+    session.mm.close()
+
+
+def test_what_the_system_does_not_tell_is_unknown_and_said(session, monkeypatch):
+    why = "cached: not available here, because Windows has no mincore; dirty: not available here"
+    nothing = PageMap(None, None, None, None, why)
+    no_faults = Faults(None, None, "not available here, because psutil counts no faults")
+    monkeypatch.setattr(measure, "page_map", lambda path, mm: nothing)
+    monkeypatch.setattr(measure, "cached_pages", lambda path: None)
+    monkeypatch.setattr(measure, "faults", lambda thread: no_faults)
+    session.now = nothing
+    view = page_map_widget.PageMap(session)
+    for message in MESSAGES:
+        view._hear(view, message, [])
+    session.make_cold()
+    assert "cannot be told (cached: not available here" in session.steps[-1].said
+    assert "psutil counts no faults" in session.touch(3).said
+    assert set(view.states) == {pages.UNKNOWN}
+    assert view.facts["missing"] == why and view.lines[0][1:] == ["?"] * 5
+    assert view._repr_mimebundle_()[0]["image/png"][:4] == b"\x89PNG"
+
+
+def test_a_system_that_counts_both_kinds_together(session, monkeypatch):
+    together = Faults(5, None, "psutil num_page_faults: minor and major together")
+    monkeypatch.setattr(measure, "faults", lambda thread: together._replace(minor=0))
+    assert "0 faults, minor and major together" in session.touch(3).said
+
+
+MESSAGES = [
+    {"act": "page", "page": 5, "store": False},
+    {"act": "page", "page": 5, "store": True},
+    {"act": "molecule", "molecule": 9, "store": False},
+    {"act": "scan", "store": False},
+    {"act": "flush", "store": False},
+    {"act": "advise", "name": "RANDOM", "store": False},
+    {"act": "drop", "store": False},
+    {"act": "cold", "store": False},
+    {"act": "look", "store": False},
+]
+
+
+def test_the_widget_does_what_it_is_asked_and_shows_it(session):
+    view = page_map_widget.PageMap(session)
+    assert view.said == page_map_widget.START and view.step == 0
+    assert view.facts["n_pages"] == N_PAGES and view.facts["missing"] in ("", session.now.source)
+    for n, message in enumerate(MESSAGES, 1):
+        view._hear(view, message, [])
+        assert view.step == len(session.steps) == n and view.said == session.steps[-1].said
+        assert len(view.states) == len(view.touched) == N_PAGES
+        assert view.mode == session.mode
+    assert [line[0] for line in view.lines] == [step.name for step in session.steps[:-7:-1]]
+    first = np.frombuffer(view.molecules, "<i4").reshape(-1, 2)
+    assert np.array_equal(first, session.molecules_on(range(N_PAGES)))
+
+
+def test_the_widget_shows_a_picture_and_a_sentence_where_it_is_not_live(session):
+    view = page_map_widget.PageMap(session)
+    session.touch(3)
+    view._show()
+    data, _ = view._repr_mimebundle_()
+    assert data["image/png"][:4] == b"\x89PNG" and data["text/plain"] == session.steps[-1].said
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_the_view_asks_for_nothing_from_the_web():
+    folder = Path(page_map_widget.__file__).parent
+    for name in ("page_map.js", "page_map.css"):
+        source = (folder / name).read_text(encoding="utf-8")
+        assert "http" not in source and "import " not in source and "@import" not in source
+
+
+@pytest.mark.parametrize("n_pages", [1, 15, 16, 40, 2411, 32_768, 262_144])
+def test_all_pages_fit_into_the_canvas(n_pages):
+    n = pages.columns(n_pages)
+    cell = min(22, 900 // n)
+    assert cell >= 1 and -(-n_pages // n) * cell <= 400 and n * cell <= 900
+
+
+@pytest.mark.timing
+@pytest.mark.skipif(not LINUX, reason="128 MiB of pagemap")
+def test_128_mib_are_shown_within_a_tenth_of_a_second():
+    """From the end of the act to the message: the look, the words, and one byte a page."""
+    with tempfile.TemporaryDirectory(dir=ROOT, prefix="page-map-") as folder:
+        path = Path(folder) / "big.dat"
+        with open(path, "wb") as f:
+            for _ in range(128):
+                f.write(bytes(1 << 20))
+        session = session_of(path)
+        view = page_map_widget.PageMap(session)
+        for page in range(0, session.n_pages, 2):  # every second page dirty: the slowest to tell
+            session.mm[page * PAGE] = 0
+        elapsed_s = []
+        for _ in range(5):
+            start_s = time.perf_counter()
+            view._hear(view, {"act": "page", "page": 7}, [])
+            elapsed_s.append(time.perf_counter() - start_s)
+        session.mm.close()
+    assert min(elapsed_s) < 0.1, elapsed_s
