@@ -29,13 +29,14 @@ LAB_SETTINGS = .venv/share/jupyter/lab/settings
 # in stands in the file $(READY).
 STALE := $(shell [ "`cat $(READY) 2>/dev/null`" = "`pwd -P`" ] && $(PY) -c '' 2>/dev/null || echo FORCE)
 
-.PHONY: help setup data lab test test-user test-browser notebooks figures fresh clean FORCE
+.PHONY: help setup data lab test test-user test-systems test-browser notebooks figures fresh clean FORCE
 .NOTPARALLEL:
 
 help:
 	@echo 'make lab           set up, get QM9 ready, open JupyterLab at the first lesson'
 	@echo 'make test          set up, then ruff, the unit tests, every notebook and every solution'
 	@echo 'make test-user     every notebook alone, as an ordinary user, without a network (root)'
+	@echo 'make test-systems  every notebook told that it is on macOS, then on Windows (Linux)'
 	@echo 'make test-browser  every notebook in a headless Chromium, each control at both ends'
 	@echo 'make setup         only make .venv and install into it'
 	@echo 'make fresh         move the notebooks in $(WORK)/ aside and copy the lessons anew'
@@ -108,11 +109,14 @@ fresh: $(READY)
 test: data
 	@$(PY) -m ruff check .
 	@$(PYTEST) -q -p no:nbval -m "timing and not browser and not user" tests || [ $$? -eq 5 ]
-	@$(PYTEST) --nbval -n 2 -m "not timing and not browser and not user" \
+	@$(PYTEST) --nbval -n 2 -m "not timing and not browser and not user and not systems" \
 	  $(ARGS) tests notebooks
 
 test-user: data
-	@$(PYTEST) -p no:nbval -m user $(ARGS) tests/test_ordinary_user.py
+	@$(PYTEST) -n 2 -p no:nbval -m user $(ARGS) tests/test_ordinary_user.py
+
+test-systems: data
+	@$(PYTEST) -n 2 -p no:nbval -m systems $(ARGS) tests/test_other_systems.py
 
 $(BROWSER_READY): $(READY)
 	@echo "setup: installing what drives a browser"; \
@@ -132,7 +136,8 @@ test-browser: data $(BROWSER_READY)
 	  echo "test-browser: found no chromium: install it (Debian, Ubuntu:" \
 	    "apt install chromium) and run make again" >&2; exit 1; \
 	fi
-	@$(PYTEST) -p no:nbval -m browser $(ARGS) tests/test_browser.py
+	@$(PYTEST) -q -p no:nbval -m "browser and timing" $(ARGS) tests/test_browser.py || [ $$? -eq 5 ]
+	@$(PYTEST) -n 2 -p no:nbval -m "browser and not timing" $(ARGS) tests/test_browser.py
 
 notebooks: data
 	@$(PY) notebooks/build.py $(ARGS)

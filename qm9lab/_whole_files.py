@@ -136,7 +136,7 @@ def replacing(path: Path, made_from: Path | None = None) -> Iterator[_Output]:
         lines = f"{output.sha256.hexdigest()}  {path.name}\n"
         if made_from is not None:
             lines += f"{_sha256(made_from)}  {made_from.relative_to(path.parent).as_posix()}\n"
-        with open(temporary_checksum, "w", encoding="utf-8") as f:
+        with open(temporary_checksum, "w", encoding="utf-8", newline="\n") as f:
             f.write(lines)
             f.flush()
             os.fsync(f.fileno())

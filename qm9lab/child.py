@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
         The most resident memory that it had at once, in bytes (``ru_maxrss`` of ``wait4(2)``:
         anonymous and file pages together); None where not available, and after a time-out.
     elapsed_s : float or None
-        From its start to its end, in seconds; None after a time-out.
+        From its start to its end, in seconds; None after a time-out, and on Windows.
     """
 
     returncode: int | None
@@ -95,8 +95,8 @@ def run(script: str, *args, timeout_s: float = 60.0, cwd=None) -> Outcome:
     Notes
     -----
     The child leaves no core file. Calls ``fork``, ``execv`` and ``wait4(2)`` by way of a small
-    launcher process; on Windows, which has none of them, the script is started directly and
-    ``peak_rss_bytes`` is None.
+    launcher process; on Windows, which has none of them, the script is started directly,
+    ``peak_rss_bytes`` and ``elapsed_s`` are None, and a time limit ends the script alone.
     """
     words = ["-X", "utf8", "-c", script, *map(str, args)]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

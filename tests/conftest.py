@@ -8,6 +8,7 @@ from queue import Empty
 import pytest
 
 CELL_TIMEOUT_S = 120
+SHARED_OUT = ("test_browser.py", "test_ordinary_user.py", "test_other_systems.py")
 
 
 def pytest_configure(config):
@@ -23,6 +24,8 @@ def pytest_configure(config):
 def pytest_xdist_make_scheduler(config, log):
     """With ``-n 2``: all notebooks, one after another, on one core; test files on the other.
 
+    Where a file's tests take long and each has kernels of its own, its tests are shared out singly.
+
     Notebooks share files and the page cache, so two at a time would disturb each other's counts.
     (The groups of xdist 3.8, ``--dist loadgroup``, group nothing under pytest 9.2.)
     """
@@ -31,6 +34,8 @@ def pytest_xdist_make_scheduler(config, log):
     class NotebooksTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             path = nodeid.partition("::")[0]
+            if path.endswith(SHARED_OUT):
+                return nodeid
             return "notebooks" if path.endswith(".ipynb") else path
 
     return NotebooksTogether(config, log)

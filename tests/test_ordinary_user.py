@@ -25,7 +25,9 @@ NOTEBOOKS = sorted(
     for path in (ROOT / "notebooks").rglob("[0-9][0-9]*_*.ipynb")
     if ".ipynb_checkpoints" not in path.parts
 )
-SEED = int(os.environ.get("QM9LAB_SEED", random.randrange(10_000)))
+# The same order in all of xdist's workers.
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+SEED = int(os.environ.get("QM9LAB_SEED", random.Random(RUN).randrange(10_000)))
 TIMEOUT_S = 300
 
 

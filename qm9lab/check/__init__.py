@@ -20,6 +20,8 @@ class Verdict(NamedTuple):
         return self.text
 
 
+NOT_HERE = "not available here"
+
 NOT_YET = Verdict(False, "Not yet: put your answer in place of the ... and run this cell again.")
 
 
@@ -89,14 +91,20 @@ class Reveal(NamedTuple):
 
     def __repr__(self) -> str:
         guess, measured = _form(self.guess), _form(self.measured)
-        return f"your guess: {guess}   measured: {measured} {self.unit}".rstrip()
+        unit = "" if NOT_HERE in measured else self.unit
+        return f"your guess: {guess}   measured: {measured} {unit}".rstrip()
 
 
 def _form(value) -> str:
     if is_stub(value):
         return "none yet"
     if isinstance(value, tuple | list):
-        return "none yet" if all(map(is_stub, value)) else " | ".join(map(_form, value))
+        if all(map(is_stub, value)):
+            return "none yet"
+        forms = [_form(part) for part in value]
+        if set(forms) == {forms[0]} and NOT_HERE in forms[0]:
+            return forms[0]  # one reason is said once
+        return " | ".join(forms)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

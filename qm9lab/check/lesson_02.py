@@ -13,7 +13,8 @@ from . import NOT_YET, Verdict, attempt, hint, is_stub, right
 def exercise_1(function) -> Verdict:
     """Check a function that maps a file to read it."""
     content = b"a file to look at\n" * 1000
-    with tempfile.TemporaryDirectory() as folder:
+    # Windows does not remove what an answer has left open.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "look.dat"
         path.write_bytes(content)
         found, verdict = attempt(function, path)

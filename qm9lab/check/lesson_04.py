@@ -82,7 +82,8 @@ def exercise_2(function) -> Verdict:
     """Check a function that builds a record file."""
     packed = [records.pack("C" * k, k / 2) for k in range(1, 400)]
     whole = b"".join(packed)
-    with tempfile.TemporaryDirectory() as folder:
+    # Windows does not remove what an answer has left open.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "built.dat"
         with _recorded(path):
             _, verdict = attempt(function, path, packed)
