@@ -4,19 +4,22 @@ Each function here draws one entry of figures.toml. What a lesson measures is dr
 lesson; these pictures show how things hang together and hold no measured number.
 """
 
+import json
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
 from qm9lab import plots
-from qm9lab.plots import FIELDS, MEANINGS, Look, blank, cell, meaning_legend, page_row, say
+from qm9lab.plots import FIELDS, MEANINGS, Look, blank, cell, meaning_legend, memory, page_row, say
 
 HERE = Path(__file__).resolve().parent
 DISK, CACHE, MAPPED, PRIVATE = MEANINGS
@@ -220,10 +223,109 @@ def who_sees_a_store(figure) -> None:
     meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.03))
 
 
+def mmap_parameters(figure) -> None:
+    ax = blank(figure.subplots(), 20, 12.0)
+    name = {"family": "monospace", "weight": "bold", "fontsize": 10}
+    width, left, start, part = 1.9, 4.0, 7.8, 0.6
+    other = Look("#F4F4F4", "", "#555555")
+    end = start + (2 + part) * width
+    say(ax, 0, 4.3, "address\nspace", weight="bold")
+    cell(ax, left - 0.6, 3.7, 1.9, 1.3, other, "other\nregions")
+    cell(ax, 17.9, 3.7, 1.9, 1.3, other, "other\nregions")
+    page_row(ax, start, 3.7, [MAPPED] * 3, width, 1.3, ["page 2", "page 3", ""])
+    ax.plot([end, end], [3.7, 5.0], color="#FFFFFF", lw=1.2, ls="--")
+    say(ax, end - part * width / 2, 4.35, "page 4", color="#FFFFFF", ha="center", fontsize=8)
+    say(ax, end + 0.2 * width, 4.35, "000", color="#FFFFFF", ha="center", fontsize=8)
+    say(ax, 0, 8.7, "the file", weight="bold")
+    page_row(ax, left, 8.1, [DISK] * 4, width, 1.3, [f"page {k}" for k in range(4)])
+    cell(ax, left + 4 * width, 8.1, part * width, 1.3, MEANINGS[DISK], "page 4", fontsize=8)
+    for k, middle in enumerate((0.5, 0.5, part / 2)):
+        x = start + (k + middle) * width
+        arrow(ax, (x, 8.1), (x, 5.0), "#0072B2", "<|-|>")
+    say(ax, 0, 0.8, "addr", **name)
+    say(ax, 1.6, 0.8, "where the region begins: a wish. NULL: the kernel chooses", fontsize=8.5)
+    ax.plot([0.5, 0.5, start], [1.3, 1.9, 1.9], color="#444444", lw=1.3)
+    arrow(ax, (start, 1.9), (start, 3.7))
+    ax.plot([start + 0.15, start + 0.15, end, end], [3.5, 3.0, 3.0, 3.5], color="#444444", lw=1.3)
+    say(ax, start + 0.4, 2.4, "length", **name)
+    say(ax, start + 2.5, 2.4, "in bytes; the region is rounded up to whole pages", fontsize=8.5)
+    say(ax, 14.1, 3.95, "prot", **name)
+    say(ax, 14.1, 4.75, "read, write, execute", fontsize=8.5)
+    say(ax, 14.9, 6.2, "flags", **name)
+    say(ax, 14.9, 7.15, "shared: stores reach the file\nprivate: stores go to copies", fontsize=8.5)
+    ax.plot([end + 0.2 * width] * 2, [5.05, 5.6], color="#444444", lw=1.3)
+    say(ax, end - 0.1, 6.1, "zeros: past\nthe file's end", fontsize=8)
+    say(ax, end + 0.3, 8.75, "the file's end", fontsize=8, color="#555555")
+    say(ax, 0, 10.4, "fd", **name)
+    say(ax, 0.9, 10.4, "which file, and as\nit was opened", fontsize=8.5)
+    arrow(ax, (1.6, 9.8), (left - 0.1, 8.9))
+    arrow(ax, (left, 9.9), (start, 9.9), style="<|-|>")
+    ax.plot([start, start], [9.4, 10.3], color="#444444", lw=1.3)
+    say(ax, left + 0.5, 10.6, "offset", **name)
+    say(ax, left + 2.6, 10.6, "how far into the file it begins: a multiple of the granularity",
+        fontsize=8.5)  # fmt: skip
+    meaning_legend(ax, (DISK, MAPPED), loc="lower center", bbox_to_anchor=(0.5, -0.06))
+
+
+def page_map(figure) -> None:
+    run = json.loads((HERE / "data" / "page_map.json").read_text("utf-8"))
+    titles = {
+        "cold": "cold: the file is mapped, no page is here",
+        "one touch": "one byte read: {cached:,} pages cached, {mapped:,} mapped",
+        "random": "MADV_RANDOM, {n_molecules} molecules: {cached:,} cached, {mapped:,} mapped",
+        "stores": "then a store to {n_stores} of these pages: {dirty} dirty",
+    }
+    for ax, (name, title) in zip(figure.subplots(2, 2).flat, titles.items(), strict=True):
+        now = run["maps"][name]
+        states = np.repeat(*np.transpose(now["states"]))
+        cached, mapped, dirty = (states & bit > 0 for bit in (1, 2, 4))
+        touched = now["touched"] or None
+        plots.page_grid(ax, cached, mapped, run["columns"], touched, dirty, legend=False, runs=True)
+        counts = {"cached": cached.sum(), "mapped": mapped.sum(), "dirty": dirty.sum()}
+        ax.set_title(title.format(**run, **counts), fontsize=9)
+        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
+    plots.page_key(figure, dirty=True, copied=False, touched=True)
+
+
+def three_ways(figure) -> None:
+    ax = blank(figure.subplots(), 21.2, 10.6)
+    ways = ("data.QM9(path)", "f.read()", "mmap.mmap(fd, 0)")
+    held = ("a dataset of tensors and strings", "a bytes object", "a map")
+    unknown = Look("#FFFFFF", "", "#999999")
+    say(ax, 0, 2.5, "what the\nprocess adds", weight="bold")
+    say(ax, 0, 5.5, "page cache", weight="bold")
+    say(ax, 0, 8.5, "the file\non disk", weight="bold")
+    for x, way, what in zip((3.2, 9.3, 15.4), ways, held, strict=True):
+        say(ax, x, 0.5, way, weight="bold", fontsize=10.5, family="monospace")
+        say(ax, x, 1.25, what, fontsize=9, color="#555555")
+        for y in (1.9, 4.9):
+            for k in range(5):
+                cell(ax, x + 1.1 * k, y, 1.1, 1.1, unknown, "?")
+        page_row(ax, x, 7.9, [DISK] * 5, 1.1, 1.1, [f"{k}" for k in range(5)])
+        arrow(ax, (x + 2.75, 7.9), (x + 2.75, 6.0), "#666666")
+        arrow(ax, (x + 2.75, 4.9), (x + 2.75, 3.0), "#666666")
+    say(ax, 3.2, 3.9, "own memory, or borrowed pages? how many minor faults?", fontsize=8.5,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
+    say(ax, 3.2, 6.9, "how many pages came in for one molecule? how many waits, and where?",
+        fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
+    meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05))
+
+
+def headline(figure) -> None:
+    run = json.loads((HERE / "data" / "headline.json").read_text("utf-8"))
+    title = "A full load owns its whole file, whatever is asked; a map owns nothing"
+    memory.headline(figure, [SimpleNamespace(**each) for each in run["runs"]], title)
+
+
 SIZES = {
+    "three_ways": (8.4, 4.2),
+    "headline": (8.8, 4.2),
+    "page_map": (8.8, 4.6),
     "file_and_address_space": (8.4, 4.6),
     "record_layout": (8.4, 2.2),
     "read_or_map": (8.4, 4.0),
+    "mmap_parameters": (8.4, 4.5),
     "build_and_rename": (8.4, 3.5),
     "who_sees_a_store": (8.4, 4.3),
 }

@@ -23,19 +23,22 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser("fresh", help="move the copies aside and copy the lessons anew")
     command.set_defaults(run=_fresh)
     command.add_argument("--to", type=Path, default=Path("work"), metavar="FOLDER")
+    command = commands.add_parser("exact", help="check that faults, pages and memory agree here")
+    command.set_defaults(run=_exact)
+    command.add_argument("--traces", type=int, default=200, metavar="N")
+    command.add_argument("--seed", type=int, default=7)
 
     arguments = parser.parse_args(argv)
     from .data import DataError
 
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except (DataError, lessons.LessonError) as error:
         print(f"qm9lab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("qm9lab: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
 
 
 def _data(arguments: argparse.Namespace) -> None:
@@ -54,6 +57,24 @@ def _fresh(arguments: argparse.Namespace) -> None:
     if old is not None:
         print(f"moved the former copies to {old}")
     _report(copied, arguments.to)
+
+
+def _exact(arguments: argparse.Namespace) -> int:
+    from . import data, measure
+
+    found = measure.exact(data.lesson_folder(), arguments.traces, arguments.seed)
+    if found.n_traces == 0:
+        print("exact protocol:", found.source)
+        return 0
+    print(
+        f"traces: {found.n_traces}   mismatches: {len(found.mismatches)}   "
+        f"({found.n_pages:,} distinct pages touched on {found.source}, seed {arguments.seed})"
+    )
+    print("compared: major faults, Rss of the map (smaps), pages mapped (pagemap), pages cached")
+    print(f"RSS of the whole process grew by the same number in {found.n_rss_exact} traces")
+    for mismatch in found.mismatches:
+        print("mismatch:", mismatch, file=sys.stderr)
+    return 1 if found.mismatches else 0
 
 
 def _report(copied: list[lessons.Copied], work: Path) -> None:

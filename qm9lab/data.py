@@ -145,6 +145,20 @@ def _own_folder(base: Path) -> Path:
         return own
 
 
+def machine_card() -> Path:
+    """Where ``measure.calibrate`` keeps what it measured on this machine: a small JSON file.
+
+    Beside the data or, where that is shared and read-only, in the user's cache folder.
+    """
+    import platformdirs
+
+    name = f"machine-{platform.node() or 'here'}.json"
+    beside = folder() if folder().is_dir() else folder().parent
+    if os.access(beside, os.W_OK):
+        return folder() / name
+    return platformdirs.user_cache_path("qm9lab") / name
+
+
 def qm9(progress: bool = True, *, source: Source = QM9PACK) -> "PyGQM9":
     """QM9, a drop-in for ``torch_geometric.datasets.QM9``; built at the first call.
 

@@ -1,28 +1,37 @@
 """Each check on its stub, on each known wrong answer and on right ones, for many seeds."""
 
+import errno
 import io
 import mmap
 import os
 import re
 import struct
+import sys
+import tempfile
+from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from qm9lab import records
+from qm9lab import measure, records
 from qm9lab.check import (
     NOT_YET,
     Verdict,
     lesson_00,
     lesson_01,
     lesson_02,
+    lesson_03,
     lesson_04,
     lesson_05,
+    lesson_06,
+    lesson_07,
     number,
     reveal,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 SEEDS = range(1, 41)
 STUBS = (..., None)
 
@@ -33,11 +42,12 @@ def numbers(question: str) -> list[int]:
 
 
 def test_questions_differ_between_seeds_and_stay_for_one():
-    modules = (lesson_00, lesson_01, lesson_02, lesson_04, lesson_05)
+    modules = (lesson_00, lesson_01, lesson_02, lesson_03)
+    modules += (lesson_04, lesson_05, lesson_06, lesson_07)
     questions = [
         getattr(m, name) for m in modules for name in dir(m) if name.startswith("question_")
     ]
-    assert len(questions) == 8
+    assert len(questions) >= 11
     for question in questions:
         asked = [question(seed) for seed in SEEDS]
         assert asked == [question(seed) for seed in SEEDS]
@@ -50,9 +60,16 @@ SEEDED = {
     lesson_01.exercise_1: lesson_01.question_1,
     lesson_01.exercise_3: lesson_01.question_3,
     lesson_02.exercise_2: lesson_02.question_2,
+    lesson_03.exercise_1: lesson_03.question_1,
+    lesson_03.exercise_2: lesson_03.question_2,
+    lesson_03.exercise_3: lesson_03.question_3,
     lesson_04.exercise_1: lesson_04.question_1,
     lesson_05.exercise_1: lesson_05.question_1,
     lesson_05.exercise_2: lesson_05.question_2,
+    lesson_06.exercise_1: lesson_06.question_1,
+    lesson_06.exercise_2: lesson_06.question_2,
+    lesson_07.exercise_1: lesson_07.question_1,
+    lesson_07.exercise_2: lesson_07.question_2,
 }
 
 
@@ -272,6 +289,106 @@ def test_copy_or_window(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_align_an_offset(seed):
+    granularity, offset = numbers(lesson_03.question_1(seed))[:2]
+    aligned = max(range(0, offset + 1, granularity))
+    delta = offset - aligned
+    judge(
+        lesson_03.exercise_1,
+        seed,
+        (aligned, delta),
+        {
+            (delta, aligned): "wrong order",
+            (aligned // granularity, delta): "counts granules",
+            (offset, 0): "before alignment",
+            (aligned, 0): "index 0",
+            (aligned, offset): "not from the file's",
+            (aligned + granularity, granularity - delta): "rounded up",
+            (aligned + granularity, delta - granularity): "rounded up",
+            (aligned, granularity - delta): "the next boundary",
+            (7, 7): "not above",
+            (aligned,): "two numbers",
+            (aligned, "x"): "two whole numbers",
+            (float(aligned), 0.5): "two whole numbers",
+        },
+    )
+    assert lesson_03.exercise_1([aligned, delta], seed).right
+    assert lesson_03.exercise_1((aligned, ...), seed) == NOT_YET
+
+
+def what_comes(question: str, folder) -> str:
+    """What comes of the call in a question: the call is made, and nothing else is looked at."""
+    granule = mmap.ALLOCATIONGRANULARITY
+    path, empty = folder / "path", folder / "empty"
+    path.write_bytes(b"x" * (granule * 5 // 2))
+    empty.touch()
+    names = {"mmap": mmap, "os": os, "path": path, "empty": empty, "granule": granule}
+    names["size"] = path.stat().st_size
+    try:
+        exec(question.split("\n\n")[1], names)
+        return "a map"
+    except ValueError:
+        return "ValueError"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    finally:
+        if "f" in names:
+            names["f"].close()
+        elif "os.close" not in question:
+            os.close(names["fd"])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.skipif(sys.platform != "linux", reason="the question is about Linux")
+def test_name_the_error_by_making_the_call(seed, tmp_path):
+    question = lesson_03.question_2(seed)
+    made = what_comes(question, tmp_path)
+    hints = {}
+    for name in lesson_03.NAMES:
+        verdict = lesson_03.exercise_2(name, seed)
+        assert verdict.right == (name == made), (seed, name, verdict)
+        hints[name] = verdict.text
+    assert len(set(hints.values()) - {hints[made]}) == 1
+    if made == "EACCES":
+        assert lesson_03.exercise_2("PermissionError", seed).right
+    assert lesson_03.exercise_2(made.lower(), seed).right
+    assert "which one" in lesson_03.exercise_2("OSError", seed).text
+    assert "one of these" in lesson_03.exercise_2("KeyError", seed).text
+
+
+def test_all_the_calls_are_asked_and_all_the_names_come_up():
+    asked = {lesson_03.question_2(seed) for seed in range(1, 200)}
+    assert len(asked) == len(lesson_03.CALLS)
+    assert {name for _, name, _ in lesson_03.CALLS} == set(lesson_03.NAMES)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_span_and_zeros_page_by_page(seed):
+    """Counted one page after another, as the kernel would map them."""
+    page, size, offset, length = numbers(lesson_03.question_3(seed))[:4]
+    span = 0
+    while span < length:
+        span += page
+    zeros = len(range(size, offset + span))
+    to_the_end = offset + length == size
+    judge(
+        lesson_03.exercise_3,
+        seed,
+        (span, zeros),
+        {
+            (zeros, span): "wrong order" if zeros else "",
+            (length, zeros): "whole pages",
+            (span - page, 0): "rounded down",
+            (span // page, zeros): "counts pages",
+            (-(-size // page) * page, zeros): "the whole file",
+            (span, 0): "what comes behind" if to_the_end else "",
+            (span, span - length): "" if to_the_end else "but does the file",
+            (1, 1): "round the length up",
+        },
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_phantoms(seed):
     mib, used = numbers(lesson_04.question_1(seed))
     rest = mib * 1024 * 1024 - used
@@ -435,6 +552,146 @@ def test_dirty_pages_by_storing_into_a_real_map(seed):
     )
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_major_faults_of_reads(seed):
+    kib, _, *offsets = numbers(lesson_06.question_1(seed))
+    page = kib * 1024
+    touched = [(offset + k) // page for offset in offsets for k in (0, 99)]
+    judge(
+        lesson_06.exercise_1,
+        seed,
+        len(set(touched)),
+        {
+            100 * len(offsets): "counted bytes",
+            max(touched) + 1: "nobody touched",
+            len(offsets): "counted reads",
+            len({offset // page for offset in offsets}): "last byte",
+            1000: "first and its last byte",
+        },
+    )
+    with_repeats = sum(1 + (a != b) for a, b in zip(touched[::2], touched[1::2], strict=True))
+    if with_repeats not in (len(offsets), len(set(touched))):
+        assert "second touch" in lesson_06.exercise_1(with_repeats, seed).text
+
+
+def play(story, path):
+    """The story of a page on this machine's kernel: the fault of each touch, as m, M or -."""
+    map_file = partial(map_it, path)
+    mm, said = map_file(), ""
+    for act in story:
+        names = {"mm": mm, "map_file": map_file, "path": path, "mmap": mmap}
+        exec(lesson_06.ACTS[act], names | {"evict": measure.evict} | globals(), names)
+        mm = names["mm"]
+        before = measure.faults(thread=True)
+        mm[0]
+        found = measure.faults(thread=True).since(before)
+        said += "M" if found.major else "m" if found.minor else "-"
+    mm.close()
+    return said
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("seed", SEEDS)
+def test_minor_or_major_is_what_the_kernel_does(seed):
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        path = Path(folder) / "one_page.dat"
+        path.write_bytes(bytes(mmap.PAGESIZE))
+        if measure.make_cold(path).n_cached != 0:
+            pytest.skip("not available here: this folder's files cannot be made cold")
+        seen = play(lesson_06._draw_story(seed), path)
+    assert lesson_06.exercise_2(seen, seed).right, (seen, lesson_06.question_2(seed))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_minor_or_major(seed):
+    story = lesson_06._draw_story(seed)
+    answers = ["".join(answer) for answer in product("mM-", repeat=len(story))]
+    right = [answer for answer in answers if lesson_06.exercise_2(answer, seed).right]
+    assert len(right) == 1
+    for at, act in enumerate(story):
+        for wrong in set("mM-") - {right[0][at]}:
+            verdict = lesson_06.exercise_2(right[0][:at] + wrong + right[0][at + 1 :], seed)
+            assert verdict.text.startswith(f"Not quite: touch {at + 1}: ")
+            words = {
+                "again": "is the entry gone",
+                "evict": "does evict get hold",
+                "cold": "where is it now",
+                "dontneed": "DONTNEED" if wrong == "M" else "is there an entry",
+                "map": "closing a map" if wrong == "M" else "is there an entry",
+                "other": "go through" if wrong == "M" else "is there an entry",
+            }
+            assert words[act] in verdict.text
+    assert lesson_06.exercise_2(" ".join(right[0]), seed).right
+    assert "characters" in lesson_06.exercise_2(right[0][:-1], seed).text
+
+
+def read_cold(path, start, end, advice=getattr(mmap, "MADV_RANDOM", 0), first=0):  # noqa: B008
+    with map_it(path, access=mmap.ACCESS_READ) as mm:
+        mm[:first]
+        mm.madvise(advice)
+        return mm[start:end]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (blank, "Not yet"),
+        (lambda path, start, end: print(path.read_bytes()[:0]), "is `return` missing"),
+        (lambda path, start, end: 1 / 0, "ZeroDivisionError"),
+        (lambda path, start, end: path.read_bytes(), "found others"),
+        (lambda path, start, end: read_cold(path, start, end + 1), "found others"),
+        (lambda path, start, end: path.read_bytes()[start:end], "which advice stops"),
+        (lambda path, start, end: read_cold(path, start, end, 0), "which advice stops"),
+        (lambda path, start, end: read_cold(path, start, end, 2), "which advice stops"),
+        (lambda path, start, end: read_cold(path, start, end, first=1), "which advice stops"),
+        (read_cold, "Right"),
+    ],
+)
+def test_read_no_page_too_many(function, words, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(ROOT))  # on a disk, where /tmp may not be
+    verdict = lesson_06.exercise_3(function)
+    assert words in verdict.text and verdict.right == (words == "Right"), verdict
+    assert not list(ROOT.glob("tmp*/read_cold.dat"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_who_read_and_who_mapped(seed):
+    """The answer is found from the table that is shown: rss - shared is what a process owns."""
+    lines = lesson_07.question_1(seed).splitlines()
+    size = numbers(lines[0])[0]
+    rows = {line.split()[0]: numbers(line) for line in lines[2:5]}
+    reader = max(rows, key=lambda letter: rows[letter][0] - rows[letter][1])
+    scanner = max(rows, key=lambda letter: rows[letter][1])
+    other = min(rows, key=lambda letter: rows[letter][0])
+    assert rows[scanner][0] > rows[reader][0] >= size > 10 * rows[other][0]
+    right = reader + scanner + other
+    words = {scanner + reader + other: "went by RSS", reader + other + scanner: "one byte"}
+    judge(lesson_07.exercise_1, seed, right, words | {"ABA": "different letters"})
+    assert lesson_07.exercise_1(", ".join(right.lower()), seed).right
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_readahead_brings_in_page_by_page(seed):
+    question = " ".join(lesson_07.question_2(seed).split())
+    n_pages, window = numbers(question)[:2]
+    touched = numbers(question.split("touches the pages")[1])
+    cached = set()
+    for page in touched:
+        start = page - page % window
+        cached |= set(range(start, min(start + window, n_pages)))
+    windows = {page // window for page in touched}
+    wrong = {
+        len(touched): "MADV_RANDOM",
+        len(windows): "counted windows",
+        len(touched) * window: "already",
+        n_pages: "not every window",
+        1: "in which window",
+    }
+    if len(windows) * window != len(cached):
+        wrong[len(windows) * window] = "end of its last window"
+    judge(lesson_07.exercise_2, seed, len(cached), wrong)
+
+
 def test_a_number_that_is_right_is_right_though_a_mistake_leads_to_it_too():
     assert number(4, 4, {4: "a mistake"}, "no").right
     assert number(4.0, 4, {}, "no").right and number(np.int64(4), 4, {}, "no").right
@@ -446,4 +703,11 @@ def test_a_guess_beside_what_was_measured():
     assert repr(reveal((..., ...), (1, "r--s"))) == "your guess: none yet   measured: 1 | r--s"
     assert repr(reveal((5, ...), (1, 2))) == "your guess: 5 | none yet   measured: 1 | 2"
     assert repr(reveal("all", "all")) == "your guess: all   measured: all"
+
+
+def test_a_reveal_of_what_is_missing_says_its_reason_once_and_no_unit():
+    why = "not available here, because of this"
+    assert repr(reveal(5, why, "pages")) == f"your guess: 5   measured: {why}"
+    assert repr(reveal((5, 6), (why, why), "pages")) == f"your guess: 5 | 6   measured: {why}"
+    assert repr(reveal((5, 6), (1, why), "pages")) == f"your guess: 5 | 6   measured: 1 | {why}"
     assert repr(Verdict(True, "Right.")) == "Right."

@@ -25,13 +25,21 @@ TAUGHT = {
     "00": {"mmap.PAGESIZE", "mmap.ALLOCATIONGRANULARITY"},
     "01": {"open", ".seek", ".read", "struct.pack", "struct.unpack|struct.unpack_from"},
     "02": {"open", "mmap.mmap", "memoryview", ".read", ".close"},
-    "03": {"open", "mmap.mmap", "mmap.ALLOCATIONGRANULARITY"},
+    "03": {"open", "mmap.mmap", "mmap.ALLOCATIONGRANULARITY", "libc.mmap"},
     "04": {"open", "mmap.mmap", ".flush", ".truncate", "os.replace"},
     "05": {"open", "mmap.mmap", ".flush", "struct.pack_into|struct.pack", "mmap.ACCESS_COPY"},
+    "06": {"open", "mmap.mmap", ".madvise", "os.posix_fadvise", "os.fsync", "resource.getrusage"},
+    # What 07 opens, it opens in scripts for child processes: test_lazy.py reads those.
+    "07": {"open", "child.run", "compare.run"},
 }
 
 # Function that a lesson defines in a cell tagged `twin` -> the module that has it for the others.
-TWINS = {"regions": "qm9lab.measure"}
+TWINS = {
+    "regions": "qm9lab.measure.address_space",
+    "c_mmap": "qm9lab.calls.in_child",
+    "rusage_faults": "qm9lab.measure.fault_counts",
+    "evict": "qm9lab.measure.eviction",
+}
 
 
 # What is typed in the lessons ----------------------------------------------------------------
@@ -174,10 +182,13 @@ MAY_IMPORT = {
     "child": set(),
     "lessons": set(),
     "plots": {"plots"},
+    "pages": {"pages", "measure"},
     "data": {"records", "_"},
     "_": {"data", "records", "_"},  # private modules, which are parts of data
+    "calls": {"calls", "child", "measure"},
+    "compare": {"child", "measure"},
     "columns": {"records"},
-    "widgets": {"widgets", "plots", "measure"},
+    "widgets": {"widgets", "plots", "measure", "pages"},
     "check": {"check", "records", "measure"},
     "__main__": {"data", "lessons", "records", "measure", "child"},
 }

@@ -41,7 +41,14 @@ MAX_LINES, MAX_MEDIAN_LINES = 12, 5
 # A lesson of three or four rounds has up to 44 cells; these have six or seven experiments that
 # must be there, each with its prediction in a cell of its own.
 MAX_CELLS = 44
-LONGER = {"02_first_map": 56, "04_build_the_qm9_file": 60, "05_read_and_update": 56}
+LONGER = {
+    "02_first_map": 56,
+    "03_mmap_parameters": 60,
+    "04_build_the_qm9_file": 60,
+    "05_read_and_update": 56,
+    "06_pages_and_faults": 65,
+    "07_full_load_vs_lazy": 68,
+}
 MAX_OUTPUT_BYTES = 250_000
 
 
@@ -259,6 +266,46 @@ def page_size_is_asked_for(lesson):
             yield f"cell {i}: expected {names}, found {found[0]}"
 
 
+def is_16(node):
+    return isinstance(node, ast.Constant) and type(node.value) is int and node.value == 16
+
+
+def says(pattern, *nodes):
+    """Whether the code of one of the nodes has a word that matches."""
+    return any(re.search(pattern, ast.unparse(node), re.I) for node in nodes)
+
+
+def sixteens(tree):
+    """Code in which 16 stands for pages: times a page, compared, counted to, kept as pages."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.BinOp(left, ast.Mult(), right) if is_16(left) or is_16(right):
+                if says("page", left, right):
+                    yield node
+            case ast.Compare(left, _, others) if any(map(is_16, [left, *others])):
+                if not says("byte|size", left, *others):
+                    yield node
+            case ast.Call(ast.Name("range"), args) if any(map(is_16, args)):
+                yield node
+            case ast.Assign([target], value) if is_16(value) and says("page|around", target):
+                yield node
+            case ast.keyword(str(name), value) if is_16(value) and "page" in name:
+                yield node
+
+
+@rule
+def pages_of_one_fault_are_measured(lesson):
+    """16 pages are what one fault maps on many machines, of some files: it is no constant."""
+    wanted = "what measure.calibrate or this lesson measured"
+    in_words = re.compile(r"(?<![\w.,])(16|sixteen)[ -](small |base )?pages?\b", re.I)
+    for i, cell in enumerate(lesson.nb.cells):
+        if found := in_words.search(cell.source):
+            yield f"cell {i}: expected {wanted}, found {found[0]!r}"
+    for i, cell in lesson.cells("code"):
+        for node in sixteens(parse(cell.source)):
+            yield f"cell {i}: expected {wanted}, found {ast.unparse(node)!r}"
+
+
 # What is committed ---------------------------------------------------------------------------
 
 
@@ -439,6 +486,16 @@ BREAKS = [
     (page_size_is_asked_for, _source(4, "A page has 4,096 bytes.")),
     (page_size_is_asked_for, _source(6, "x = 4096")),
     (page_size_is_asked_for, _source(6, "x = 16_384")),
+    (pages_of_one_fault_are_measured, _source(4, "One fault maps 16 pages.")),
+    (pages_of_one_fault_are_measured, _source(4, "It maps sixteen pages.")),
+    (pages_of_one_fault_are_measured, _source(6, "x = 1  # 16 pages")),
+    (pages_of_one_fault_are_measured, _source(6, "end = 16 * mmap.PAGESIZE")),
+    (pages_of_one_fault_are_measured, _source(6, "end = start + page * 16")),
+    (pages_of_one_fault_are_measured, _source(6, "assert mapped.sum() == 16")),
+    (pages_of_one_fault_are_measured, _source(6, "assert 1 <= n_small <= 16")),
+    (pages_of_one_fault_are_measured, _source(6, "for k in range(16):\n    mm[k]")),
+    (pages_of_one_fault_are_measured, _source(6, "mm[:mmap.PAGESIZE * 3]\nn_pages = 16")),
+    (pages_of_one_fault_are_measured, _source(6, "show(n_pages=16)")),
     (executed, lambda nb: nb.cells[6].update(execution_count=None)),
     (executed, lambda nb: nb.cells[6].update(execution_count=7)),
     (no_errors, _output(output_type="error", ename="E", evalue="", traceback=[])),
@@ -479,6 +536,12 @@ def test_first_lesson_may_be_short(lesson):
 def test_numbers_that_only_contain_a_page_size_pass(lesson):
     lesson.nb.cells[4].source = "14096, 40960, 0.4096 and 4096.5 are no page sizes."
     assert not list(page_size_is_asked_for(lesson))
+
+
+def test_other_sixteens_pass(lesson):
+    lesson.nb.cells[4].source = "Base 16, 16 bytes, 160 pages, page 16 and 1.16 pages of text."
+    lesson.nb.cells[6].source = "int(x, 16); x = 16 << 20; assert n_bytes == 16; show(16, page)"
+    assert not list(pages_of_one_fault_are_measured(lesson))
 
 
 # conftest.py and build.py keep their word ----------------------------------------------------

@@ -56,17 +56,42 @@ def test_bars_are_as_long_as_their_values(ax):
     assert ax.patches[1].get_hatch() == plots.MEANINGS["private (anonymous)"].hatch
 
 
-def test_the_page_grid_has_each_page_once_in_its_state(ax):
-    cached = np.arange(600) % 3 > 0
-    mapped = np.arange(600) % 3 == 2
-    plots.page_grid(ax, cached, mapped, touched=5)
-    counts = {c.get_label(): len(c.get_offsets()) for c in ax.collections}
-    assert counts == {
-        "on disk": 200, "in the page cache": 200, "mapped in this process": 200,
-        "the page that was touched": 1,
-    }  # fmt: skip
-    squares = {tuple(at) for c in ax.collections[:3] for at in np.asarray(c.get_offsets())}
-    assert squares == {(k % 256, k // 256) for k in range(600)}
+def drawn_pages(ax, columns, runs=False):
+    """Pages by the label of what is drawn over them, read back from the shapes' corners."""
+    found = {}
+    for patch in ax.patches:
+        corners = patch.get_path().vertices.reshape(-1, 5, 2)
+        low, high = corners.min(1), corners.max(1)
+        for (x, y), (end, bottom) in zip(low, high, strict=True):
+            first = round(x + 0.5 if runs else (x + end) / 2)
+            last = round(end - 0.5) if runs else first
+            row = round((y + bottom) / 2)
+            pages = found.setdefault(patch.get_label(), [])
+            pages += range(row * columns + first, row * columns + last + 1)
+    assert all(len(pages) == len(set(pages)) for pages in found.values())
+    return {label: set(pages) for label, pages in found.items()}
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_the_page_grid_has_each_page_once_in_its_state(ax, runs):
+    draw = np.random.default_rng(1)
+    cached, mapped, dirty, copied = draw.random((4, 600)) < [[0.6], [0.3], [0.2], [0.1]]
+    plots.page_grid(ax, cached, mapped, 50, [5, 599], dirty, copied, runs=runs)
+    as_mapped, as_cached = mapped & ~copied, cached & ~mapped & ~copied
+    masks = [~(cached | mapped | copied), as_cached, as_mapped, copied, dirty]
+    labels = [*plots.MEANINGS, "dirty"]  # a line between pages is no page
+    expected = {n: set(np.flatnonzero(m)) for n, m in zip(labels, masks, strict=True)}
+    assert drawn_pages(ax, 50, runs) == expected
+    rings = ax.collections[-1]
+    assert rings.get_offsets().tolist() == [[5, 0], [49, 11]]
+    key = ax.figure.legends[0]
+    assert [text.get_text() for text in key.get_texts()] == [
+        *plots.MEANINGS, "dirty: a bar across", "touched"]  # fmt: skip
+
+
+def test_a_page_grid_without_knowledge_says_so(ax):
+    plots.page_grid(ax, None, None)
+    assert "not available here" in ax.texts[0].get_text()
 
 
 def test_every_meaning_has_a_colour_and_a_second_cue():
@@ -122,13 +147,19 @@ def test_observers_show_what_each_reads_and_the_disk_only_what_is_known():
     seen = {"this map": "new", "another map": "old", "read()": "old"}
     for n_dirty, words in (
         (0, "old, as read()"),
-        (None, "not available here"),
+        (None, "not available here,\nbecause nothing\ncounts dirty pages"),
         (1, "older bytes:\na dirty page waits"),
     ):
         ax = plots.new_figure().subplots()
         plots.observers(ax, seen, n_dirty, private=True)
         assert [t for t in texts(ax) if t in ("new", "old")] == ["new", "old", "old"]
         assert texts(ax)[-1] == words
+
+
+def test_where_no_regions_are_told_the_picture_says_so():
+    ax = plots.new_figure().subplots()
+    plots.address_space(ax, [])
+    assert texts(ax) == ["not available here, because only Linux tells a process its regions"]
 
 
 def test_png_is_a_picture():

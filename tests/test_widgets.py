@@ -1,13 +1,17 @@
 """Widgets: a control moved to either end draws anew, and the still picture is the live one."""
 
+import textwrap
+
 import pytest
 
-from qm9lab import plots, widgets
+from qm9lab import calls, plots, widgets
+from qm9lab.widgets.call_explorer import CallExplorer
+from qm9lab.widgets.full_or_lazy import full_or_lazy
 
 
 def draw_values(**values):
     figure = plots.new_figure(3, 1.5)
-    figure.subplots().set_title(str(values))
+    figure.text(0.02, 0.1, textwrap.fill(str(values), 50), fontsize=6)
     return figure, f"drawn: {values}"
 
 
@@ -17,8 +21,10 @@ def draw_values(**values):
         lambda draw: widgets.record_inspector(draw, 130_831),
         lambda draw: widgets.address_space(draw, 64),
         lambda draw: widgets.shared_or_private(draw, ["made", "stored", "flushed", "closed"]),
+        lambda draw: CallExplorer(draw, calls.CONTROLS, calls.Choice()._asdict()),
+        full_or_lazy,
     ],
-    ids=["record_inspector", "address_space", "shared_or_private"],
+    ids=["record_inspector", "address_space", "shared_or_private", "call_explorer", "full_or_lazy"],
 )
 def test_every_control_at_both_ends(make):
     calls = []
@@ -48,3 +54,12 @@ def test_a_reader_without_a_live_widget_sees_the_picture_and_the_sentence():
 
 def test_the_last_record_can_be_reached():
     assert widgets.record_inspector(draw_values, 130_831).children[0].children[0].max == 130_830
+
+
+def test_the_call_explorer_s_sentence_may_be_long_and_is_told_to_a_screen_reader():
+    view = CallExplorer(draw_values, {"addr": ["<a>", "b"]}, {"addr": "b"})
+    assert "drawn: {'addr': 'b'}" in view.words.value and 'aria-live="polite"' in view.words.value
+    view.children[0].children[0].value = "<a>"
+    assert "drawn: {'addr': '&lt;a&gt;'}" in view.words.value
+    assert view.words in view.children and view.sentence not in view.children
+    assert [menu.description for menu in view.children[0].children] == ["addr"]

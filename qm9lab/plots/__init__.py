@@ -218,7 +218,10 @@ def address_space(ax: Axes, parts) -> Axes:
         if k and start > parts[k - 1][1]:
             rows.append((None, start - parts[k - 1][1], "", False))
         rows.append((start, end - start, label, lit))
-    blank(ax, 10, len(rows))
+    blank(ax, 10, max(len(rows), 1))
+    if not rows:
+        why = "not available here, because only Linux tells a process its regions"
+        say(ax, 5, 0.5, why, fontsize=10, ha="center")
     for y, (start, size, label, lit) in enumerate(reversed(rows)):
         if start is None:
             words = f"nothing mapped: {binary_size(size)}"
@@ -242,7 +245,7 @@ def neighbourhoods(regions, lit_name: str) -> list[tuple[int, int, str, bool]]:
     new part. A part's size is the span of its addresses, small gaps within it included.
     """
     parts = []
-    program = regions[0].name if regions else ""
+    program = next((region.name for region in regions if lit_name not in region.name), "")
     for region in regions:
         if region.start >= 2**63:  # the vsyscall page is the kernel's half, not the process's
             continue
@@ -261,58 +264,6 @@ def neighbourhoods(regions, lit_name: str) -> list[tuple[int, int, str, bool]]:
         else:
             parts.append((region.start, region.end, label, lit))
     return parts
-
-
-def page_grid(ax: Axes, cached, mapped, columns: int = 256, touched: int | None = None) -> Axes:
-    """All pages of a file as small squares, row by row from its start.
-
-    Parameters
-    ----------
-    cached, mapped : (n_pages,) bool
-        In the page cache; mapped in this process. A page that is both is drawn as mapped.
-    columns : int
-        Pages in a row.
-    touched : int, optional
-        The number of a page to ring.
-    """
-    names = ("on disk", "in the page cache", "mapped in this process")
-    state = np.where(mapped, 2, np.where(cached, 1, 0))
-    n_rows = -(-len(state) // columns)
-    squares = np.full(n_rows * columns, -1)
-    squares[: len(state)] = state
-    colours = [MEANINGS[name].color for name in names]
-    for n, name in enumerate(names):
-        rows, places = np.nonzero(squares.reshape(n_rows, columns) == n)
-        # The second cue in a square this small is its size: what came nearer is larger.
-        side = (0.55, 0.75, 0.95)[n]
-        ax.scatter(
-            places,
-            rows,
-            marker="s",
-            linewidths=0,
-            color=colours[n],
-            label=name,
-            s=(side * 5.4 * 128 / columns) ** 2,
-        )
-    if touched is not None:
-        ax.scatter(
-            touched % columns,
-            touched // columns,
-            marker="o",
-            s=90,
-            facecolors="none",
-            edgecolors="#D55E00",
-            linewidths=1.8,
-            label="the page that was touched",
-        )
-    ax.set(xlim=(-1, columns), ylim=(n_rows, -1), xticks=[0, columns // 2, columns - 1])
-    ax.set(xlabel="page within the row", ylabel=f"rows of {columns} pages")
-    ax.grid(False)
-    ax.set_aspect("equal")
-    key = ax.legend(loc="upper center", ncols=4, bbox_to_anchor=(0.5, -0.42), fontsize=9)
-    for handle, area in zip(key.legend_handles, (20, 40, 60, 90), strict=False):
-        handle.set_sizes([area])
-    return ax
 
 
 def observers(ax: Axes, seen: dict, n_dirty: int | None, private: bool) -> Axes:
@@ -349,8 +300,13 @@ def observers(ax: Axes, seen: dict, n_dirty: int | None, private: bool) -> Axes:
             family="monospace",
         )
     say(ax, 10.5, 0.55, "on the disk", ha="center", fontsize=10)
-    on_disk = {None: "not available here", 0: f"{seen['read()']}, as read()"}
+    unknown = "not available here,\nbecause nothing\ncounts dirty pages"
+    on_disk = {None: unknown, 0: f"{seen['read()']}, as read()"}
     words = on_disk.get(n_dirty, "older bytes:\na dirty page waits")
     cell(ax, 9.2, 1.0, 2.6, 1.5, MEANINGS["on disk"], words, fontsize=10)
     meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05), fontsize=8.5)
     return ax
+
+
+# Last, since they draw with what stands above.
+from .pages import page_grid, page_key  # noqa: E402, F401
