@@ -150,7 +150,8 @@ def _draw_call(seed: int) -> tuple[str, str, str]:
 def question_2(seed: int) -> str:
     """The question for ``seed``."""
     return (
-        "path is a file of two and a half granules and of size bytes, empty an empty file.\n\n"
+        "granule is mmap.ALLOCATIONGRANULARITY; path is a file of two and a half\n"
+        "granules, of size bytes; empty is an empty file.\n\n"
         f"{_draw_call(seed)[0]}\n\n"
         f"What comes of the call, on Linux? One of {', '.join(map(repr, NAMES))}."
     )
@@ -165,7 +166,7 @@ def exercise_2(answer, seed: int) -> Verdict:
         return hint("a name was asked for, as text.")
     named = SAME.get(answer.strip().upper(), answer.strip().upper())
     if named == expected:
-        return right("Run it and see the kernel agree.")
+        return right("Run it and see.")
     if named == "OSERROR":
         return hint("an OSError carries an errno: which one?")
     if named not in NAMES:

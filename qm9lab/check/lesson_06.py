@@ -139,8 +139,8 @@ def exercise_3(function) -> Verdict:
         if is_cold and cached is not None and set(cached.nonzero()[0].tolist()) != needed:
             return hint(
                 f"the bytes lie on {len(needed)} page{'s' * (len(needed) > 1)}, and "
-                f"{int(cached.sum())} came into the page cache: which advice stops that, and when "
-                "must it be given?"
+                f"{int(cached.sum())} came into the page cache: who brought the others, and "
+                "when must he be told?"
             )
     return right("No page too many.")
 

@@ -133,9 +133,9 @@ def _length(ax, start, width, outcome, page_bytes) -> None:
     ax.plot([start, start, end, end], [3.0, 2.5, 2.5, 3.0], color="#222222", lw=1)
     n_pages = outcome.span_bytes // page_bytes
     side, x = ("left", start) if start < 9 else ("right", 19.9)
-    text = f"length {outcome.length_bytes:,}, rounded up to {n_pages} page{'s' * (n_pages > 1)}"
-    say(ax, x, 0.6, f"at {outcome.address:#x}", ha=side, **MONO)
-    say(ax, x, 1.7, f"{text}: {outcome.span_bytes:,}", ha=side, fontsize=8.5)
+    pages = f"the region: {n_pages} page{'s' * (n_pages > 1)}, {outcome.span_bytes:,} bytes"
+    say(ax, x, 0.6, f"{pages}, at {outcome.address:#x}", ha=side, fontsize=8.5)
+    say(ax, x, 1.7, f"length asked for: {outcome.length_bytes:,}", ha=side, fontsize=8.5)
 
 
 def _page(ax, x, width, outcome, k, page_bytes) -> None:
