@@ -93,8 +93,9 @@ def headline() -> dict:
     lesson = nbformat.read(path, as_version=4)
     last = next(k for k, cell in enumerate(lesson.cells) if 'show("cold"' in cell.source)
     kept = f"[[getattr(run, name) for name in {HEADLINE}] for run in runs]"
+    cold = "assert all(run.was_cold for run in runs), 'a file was not cold: record again'"
     told = f"json.dumps([{kept}, measure.file_system(path), mmap.PAGESIZE])"
-    lesson.cells[last + 1 :] = [nbformat.v4.new_code_cell(f"import json\nprint({told})")]
+    lesson.cells[last + 1 :] = [nbformat.v4.new_code_cell(f"{cold}\nimport json\nprint({told})")]
     NotebookClient(lesson, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
     runs, file_system, page_bytes = json.loads(lesson.cells[-1].outputs[0]["text"])
     runs = [dict(zip(HEADLINE, run, strict=True)) for run in runs]

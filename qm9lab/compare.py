@@ -33,9 +33,9 @@ class Run(NamedTuple):
     disk_bytes : int or None
         Fetched from the disk for this process, readahead on its behalf included (proc_pid_io(5)).
     cached_bytes : int or None
-        Pages of the file that the page cache has gained from before the child to after it.
+        Pages of the file that the page cache has gained from the baseline to after the child.
     was_cold : bool or None
-        Whether no page of the file was cached before; None where that is hidden.
+        Whether no page of the file was cached at the baseline; None where that is hidden.
     peak_rss_bytes : int or None
         ``ru_maxrss`` of the child, its imports included.
     timeline : measure.Timeline
@@ -82,12 +82,13 @@ def bring_to(path, temperature: str) -> measure.CacheState:
 def run(way: str, script: str, path, temperature: str, *arguments, n_tries: int = 5) -> list[Run]:
     """One child, and a ``Run`` for each pattern that it was asked.
 
-    The script gets ``path`` and ``arguments``. It prints one JSON line: for each pattern
-    ``[pattern, answer, anonymous_bytes, file_bytes, minor, major, disk_bytes]``, and the columns of
-    its timeline.
+    The script gets ``path`` and ``arguments``. It prints one JSON line: the file's cached pages at
+    its baseline; for each pattern ``[pattern, answer, anonymous_bytes, file_bytes, minor, major,
+    disk_bytes]``; and the columns of its timeline.
 
-    The kernel may drop clean pages at any time. A warm run that had to fetch from the disk after
-    all is made again, up to ``n_tries`` times in all.
+    The kernel may drop clean pages at any time, and others may read the file. A warm run that had
+    to fetch from the disk after all, and a cold one whose file was warm again at the baseline, is
+    made again, up to ``n_tries`` times in all.
 
     Raises
     ------
@@ -103,12 +104,13 @@ def run(way: str, script: str, path, temperature: str, *arguments, n_tries: int 
                 f"{way}: expected an answer, found {done.how_it_ended}: {done.stderr.strip()}"
             )
         after = measure.cache_state(path)
-        rows, columns = json.loads(done.stdout)
-        if temperature == "cold" or not rows[-1][-1]:
+        n_cached, rows, columns = json.loads(done.stdout)
+        spoiled = before.n_cached == 0 and n_cached if temperature == "cold" else rows[-1][-1]
+        if not spoiled:
             break
-    hidden = before.n_cached is None or after.n_cached is None
-    cached_bytes = None if hidden else (after.n_cached - before.n_cached) * mmap.PAGESIZE
-    was_cold = None if hidden else before.n_cached == 0
+    hidden = n_cached is None or after.n_cached is None
+    cached_bytes = None if hidden else (after.n_cached - n_cached) * mmap.PAGESIZE
+    was_cold = None if hidden else n_cached == 0
     columns = [None if column is None else np.array(column) for column in columns]
     rest = cached_bytes, was_cold, done.peak_rss_bytes
     line = measure.Timeline(*columns, "measure.Sampler")

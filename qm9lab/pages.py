@@ -20,13 +20,13 @@ CACHED, MAPPED, DIRTY, COPIED, UNKNOWN = 1, 2, 4, 8, 16
 
 MODES = {
     "NORMAL": "the kernel reads ahead as it sees fit",
-    "RANDOM": "a major fault on this mapping reads its own page and no more",
+    "RANDOM": "a major fault on this mapping reads no page ahead",
     "SEQUENTIAL": "a major fault on this mapping reads ahead, and not behind",
 }
 """Advice that says how a mapping will be used, and what that changes for later faults."""
 
 ACTIONS = {
-    "WILLNEED": "the kernel began to read, and did not wait; nothing was mapped",
+    "WILLNEED": "the kernel began to read, up to a window, and did not wait; nothing was mapped",
     "DONTNEED": "the mapping's entries are gone; what was in the page cache is still there",
     "POPULATE_READ": "every page was read and mapped in one call, before anyone touched it",
 }

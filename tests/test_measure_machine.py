@@ -75,7 +75,9 @@ def test_the_card_is_written_and_read_back(tmp_path, counted):
     assert [p.name for p in card.parent.iterdir()] == ["card.json"]
 
 
-@pytest.mark.parametrize("name", ["kernel", "python", "file_system", "page_bytes", "fault_source"])
+@pytest.mark.parametrize(
+    "name", ["kernel", "python", "file_system", "page_bytes", "fault_source", "readahead_setting"]
+)
 def test_a_card_of_another_machine_is_measured_anew(tmp_path, counted, name):
     card = tmp_path / "card.json"
     found = measure.calibrate(tmp_path, card)

@@ -30,10 +30,9 @@ def path():
 
 
 def fill(path, n_pages, piece_pages=1):
-    piece = os.urandom(piece_pages * PAGE)
     with path.open("wb", buffering=0) as f:
         for _ in range(n_pages // piece_pages):
-            f.write(piece)
+            f.write(os.urandom(piece_pages * PAGE))
         os.fsync(f.fileno())
 
 

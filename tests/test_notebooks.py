@@ -46,7 +46,7 @@ LONGER = {
     "03_mmap_parameters": 60,
     "04_build_the_qm9_file": 60,
     "05_read_and_update": 56,
-    "06_pages_and_faults": 66,
+    "06_pages_and_faults": 68,
     "07_full_load_vs_lazy": 68,
 }
 MAX_OUTPUT_BYTES = 250_000

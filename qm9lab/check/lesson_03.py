@@ -102,7 +102,7 @@ CALLS = (
         'f = open(path, "rb")\n'
         "mmap.mmap(f.fileno(), 10, access=mmap.ACCESS_READ, offset=granule // 2)",
         "EINVAL",
-        "is this offset a multiple of the granularity? Python does not look, the kernel does.",
+        "is this offset a multiple of the granularity? Python does not look, mmap(2) does.",
     ),
     (
         'f = open(path, "rb")\nmmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ, offset=granule)',

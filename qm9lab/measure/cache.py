@@ -121,10 +121,11 @@ def cache_state(path) -> CacheState:
     if hidden:
         return CacheState(n_pages, None, None, f"not available here, because {hidden}")
     n_cached, counted = int(cached_pages(path).sum()), _cachestat(path, n_pages)
+    kind = file_system(path)
     # On overlayfs (containers) cachestat looks at an inode that holds no pages; mincore does not.
-    if counted is None or (counted[0] == 0 and n_cached):
+    if counted is None or kind == "overlay" or (counted[0] == 0 and n_cached):
         return CacheState(n_pages, n_cached, None, "mincore (no dirty count)")
-    if file_system(path) in MEMORY_ONLY:
+    if kind in MEMORY_ONLY:
         return CacheState(n_pages, counted[0], None, "cachestat (nothing to write back to)")
     return CacheState(n_pages, *counted, "cachestat")
 

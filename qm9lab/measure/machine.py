@@ -6,6 +6,7 @@ import mmap
 import os
 import platform
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ class Machine(NamedTuple):
     fault_around_large_pages : the same of a file just written in pieces of 1 MiB
     fault_source, memory_source : what ``faults()`` and ``resident()`` go by
     kernel, python : their versions
+    readahead_setting : the folder's device and its read_ahead_kb; "" where that is not told
     missing : name to ``not available here, because ...``
     """
 
@@ -46,6 +48,7 @@ class Machine(NamedTuple):
     memory_source: str
     kernel: str
     python: str
+    readahead_setting: str
     missing: dict[str, str]
 
 
@@ -57,8 +60,9 @@ def calibrate(folder, card=None) -> Machine:
     folder : path
         Where to write two files of 32 MiB, which are removed again.
     card : path, optional
-        A small JSON file. When it is this machine's (same kernel, Python, page, file system and
-        instruments), it is read and nothing is measured; else it is written, if it can be.
+        A small JSON file. When it is this machine's (same kernel, Python, page, file system,
+        readahead setting and instruments), it is read and nothing is measured; else it is
+        written, if it can be.
 
     Notes
     -----
@@ -72,6 +76,7 @@ def calibrate(folder, card=None) -> Machine:
         "memory_source": resident().source,
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "readahead_setting": _readahead_setting(folder),
     }
     noted = _read(card) if card is not None else None
     if noted is not None and all(getattr(noted, name) == known[name] for name in known):
@@ -110,11 +115,20 @@ def _measure(folder: Path, known: dict) -> Machine:
     )
 
 
+def _readahead_setting(folder) -> str:
+    """``read_ahead_kb`` of the device below a folder (Linux: /sys/class/bdi), with its number."""
+    try:
+        device = os.stat(folder).st_dev
+        name = f"{os.major(device)}:{os.minor(device)}"
+        return f"{name} {Path('/sys/class/bdi', name, 'read_ahead_kb').read_text().strip()}"
+    except (OSError, AttributeError):  # no such device (btrfs, overlayfs), or not Linux
+        return ""
+
+
 def _write_in_pieces(path: Path, piece_bytes: int) -> None:
-    piece = os.urandom(piece_bytes)
     with path.open("wb", buffering=0) as f:
         for _ in range(FILE_BYTES // piece_bytes):
-            f.write(piece)
+            f.write(os.urandom(piece_bytes))  # nothing that a file system could compress
 
 
 def _one_touch(path: Path) -> tuple[int | None, int | None]:
@@ -122,7 +136,13 @@ def _one_touch(path: Path) -> tuple[int | None, int | None]:
     with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mm:
         mm[len(mm) // 3]
         mapped = mapped_pages(mm)
-    return None if mapped is None else int(mapped.sum()), cache_state(path).n_cached
+    n_cached, deadline = cache_state(path).n_cached, time.monotonic() + 1
+    while time.monotonic() < deadline:  # mincore alone does not see what is still being read
+        time.sleep(0.02)
+        n_before, n_cached = n_cached, cache_state(path).n_cached
+        if n_cached == n_before:
+            break
+    return None if mapped is None else int(mapped.sum()), n_cached
 
 
 def _read(card) -> Machine | None:

@@ -33,8 +33,8 @@ def resident(pid: int | None = None) -> Resident:
     -----
     Source: psutil 8's ``Process.memory_extras()``, else ``memory_info()`` on Linux, where
     ``shared`` is the resident file and shared-memory pages (proc_pid_statm(5)). On other systems
-    psutil 7 has no split. On kernels from 6.2 until this was mended (6.17) the figures lag by some
-    pages a processor; smaps_rollup is exact.
+    psutil 7 has no split. Before Linux 6.16 (and its stable series of
+    July 2025) the figures lag by some pages a processor or thread; smaps_rollup is exact.
     """
     process = find_process(pid)
     try:

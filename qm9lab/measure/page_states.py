@@ -33,8 +33,9 @@ class PageMap(NamedTuple):
     ----------
     cached : in the page cache, whoever brought it in
     mapped : the map's page-table entry leads to memory now
-    dirty : newer than the disk; the kernel keeps this by folio, so that one store can make a
-        whole block of pages dirty in a file that was written in large pieces
+    dirty : newer than the disk, and not being written to it just now; the kernel keeps this by
+        folio, so that one store can make a whole block of pages dirty in a file that was written
+        in large pieces
     copied : mapped, and no longer the file's page but a private copy of it (ACCESS_COPY)
     source : where each came from, and what is not available because of what
     """
@@ -104,6 +105,8 @@ def dirty_pages(path: Path, cached: np.ndarray | None) -> tuple[np.ndarray | Non
         return None, why_residency_is_hidden(path)
     if file_system(path) in MEMORY_ONLY:
         return None, f"{file_system(path)} has no disk to be newer than"
+    if file_system(path) == "overlay":
+        return None, "cachestat(2) looks at an inode without pages (overlayfs)"
     dirty = np.zeros(len(cached), bool)
     if not cached.any():
         return dirty, ""

@@ -124,7 +124,8 @@ def _draw_pages(draw: random.Random, n_file_pages: int) -> list[int]:
 
 def _probe(path: Path) -> None:
     """Raise NotExactHere where one touch does not cost one fault and one page."""
-    _write(path, LONGEST_TRACE, mmap.PAGESIZE)
+    # Bytes that compress: a file system that does so reads a whole block, whatever is advised.
+    _write(path, LONGEST_TRACE, mmap.PAGESIZE, bytes)
     counted, _, _ = _trace(path, [LONGEST_TRACE // 2])
     if counted.n_major == 0 or counted.n_cached > 1:
         raise NotExactHere(
@@ -169,9 +170,9 @@ def _smaps_rss_pages(address: int) -> int:
     raise LookupError(f"expected a region that begins at {address:#x} in /proc/self/smaps")
 
 
-def _write(path: Path, n_pages: int, piece_bytes: int) -> None:
+def _write(path: Path, n_pages: int, piece_bytes: int, fill=os.urandom) -> None:
     path.unlink(missing_ok=True)
     left = n_pages * mmap.PAGESIZE
     with path.open("wb", buffering=0) as f:
         while left:
-            left -= f.write(os.urandom(min(piece_bytes, left)))
+            left -= f.write(fill(min(piece_bytes, left)))
