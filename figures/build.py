@@ -305,10 +305,12 @@ def three_ways(figure) -> None:
         page_row(ax, x, 7.9, [DISK] * 5, 1.1, 1.1, [f"{k}" for k in range(5)])
         arrow(ax, (x + 2.75, 7.9), (x + 2.75, 6.0), "#666666")
         arrow(ax, (x + 2.75, 4.9), (x + 2.75, 3.0), "#666666")
-    say(ax, 3.2, 3.9, "own memory, or borrowed pages? how many minor faults?", fontsize=8.5,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
-    say(ax, 3.2, 6.9, "how many pages came in for one molecule? how many waits, and where?",
-        fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
+    on_white = {"fontsize": 8.5, "ha": "center"}
+    on_white["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+    text = "in each: own memory, or borrowed pages? how many minor faults?"
+    say(ax, 12.05, 3.9, text, **on_white)
+    text = "in each: how many pages come in for one molecule? how many waits, and where?"
+    say(ax, 12.05, 6.9, text, **on_white)
     meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05))
 
 

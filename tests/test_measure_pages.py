@@ -196,7 +196,7 @@ def test_a_page_map_of_8192_pages_takes_2_ms_at_most(path):
     with path.open("r+b") as f, mmap.mmap(f.fileno(), 0) as mm:
         sum(mm[page * PAGE] for page in range(8192))
         mm[100 * PAGE] = 1
-        took_s = best_s(lambda: measure.page_map(path, mm), 30)
+        took_s = best_s(lambda: measure.page_map(path, mm), 100)
     print(f"page map of 8,192 pages: {took_s * 1e3:.2f} ms")
     assert took_s <= 0.002
 

@@ -46,7 +46,10 @@ def exercise_1(answer, seed: int) -> Verdict:
         return right("rss - shared is what it owns; only one of the three owns anything.")
     if who == "mro":
         return hint("you went by RSS. Of which two kinds of pages is it the sum?")
-    return hint("who touched one byte has hardly anything resident; start with that one.")
+    return hint(
+        "who touched one byte has hardly anything resident: find that one first. It is the last "
+        "letter."
+    )
 
 
 def _draw_windows(seed: int) -> tuple[int, int, list[int]]:

@@ -103,9 +103,10 @@ def dirty_pages(path: Path, cached: np.ndarray | None) -> tuple[np.ndarray | Non
     """Which pages are dirty, or None and why this is not to be had."""
     if cached is None:
         return None, why_residency_is_hidden(path)
-    if file_system(path) in MEMORY_ONLY:
-        return None, f"{file_system(path)} has no disk to be newer than"
-    if file_system(path) == "overlay":
+    kind = file_system(path)
+    if kind in MEMORY_ONLY:
+        return None, f"{kind} has no disk to be newer than"
+    if kind == "overlay":
         return None, "cachestat(2) looks at an inode without pages (overlayfs)"
     dirty = np.zeros(len(cached), bool)
     if not cached.any():
