@@ -6,7 +6,6 @@ after.
 """
 
 import json
-import math
 import mmap
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +104,10 @@ def run(way: str, script: str, path, temperature: str, *arguments, n_tries: int 
             )
         after = measure.cache_state(path)
         n_cached, rows, columns = json.loads(done.stdout)
-        spoiled = before.n_cached == 0 and n_cached if temperature == "cold" else rows[-1][-1]
+        if temperature == "cold":
+            spoiled = before.n_cached == 0 and n_cached  # warm again: somebody else read it
+        else:
+            spoiled = rows[-1][-1]  # it had to go to the disk after all
         if not spoiled:
             break
     hidden = n_cached is None or after.n_cached is None
@@ -169,7 +171,7 @@ def verdicts(claims: str, **names) -> Verdicts:
     for line in filter(str.strip, claims.splitlines()):
         expression, claim = (part.strip() for part in line.rsplit("|", 1))
         try:
-            holds = bool(eval(expression, {"isclose": math.isclose}, names))
+            holds = bool(eval(expression, {}, names))
         except (TypeError, AttributeError):  # None has no order, and no fields
             holds = None
         rows.append((claim, holds))

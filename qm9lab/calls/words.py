@@ -82,7 +82,8 @@ def _low(choice: Choice, facts: dict) -> bool:
     return choice.is_fixed and kind == "zero" and address not in facts["may_map_at"]
 
 
-# In the order in which the kernel looks (mm/mmap.c, do_mmap): the first that holds is told.
+# In the order in which they are looked at, a crooked offset by the C library already (glibc), the
+# rest by the kernel (mm/mmap.c, do_mmap): the first that holds is told.
 CAUSES = (
     Cause(
         "EINVAL",
