@@ -96,19 +96,25 @@ def touch_all(touches: list[tuple[str, int]]) -> list[str]:
         here, there = os.pipe()
         pid = os.fork()
         if pid == 0:
-            for act, address in touches[len(results) :]:
-                byte = ctypes.create_string_buffer(b"!", 1)
-                both = (byte, address) if act == "read" else (address, byte)
-                ctypes.memmove(*both, 1)
-                os.write(there, byte.raw)
-            os._exit(0)
+            status = 1
+            try:
+                for act, address in touches[len(results) :]:
+                    byte = ctypes.create_string_buffer(b"!", 1)
+                    both = (byte, address) if act == "read" else (address, byte)
+                    ctypes.memmove(*both, 1)
+                    os.write(there, byte.raw)
+                status = 0
+            finally:
+                os._exit(status)  # whatever was raised, a fork never goes on as its parent
         os.close(there)
         with open(here, "rb") as pipe:
             got = pipe.read()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         for byte in got:
             results.append(chr(byte) if touches[len(results)][0] == "read" else "done")
-        if code:
+        if code > 0:
+            raise RuntimeError(f"a fork that touches memory ended with status {code}")
+        if code < 0:
             results.append(signal.Signals(-code).name)
     return results
 
