@@ -9,9 +9,9 @@ libraries.
 What is pretended
     names that are missing there (``os.posix_fadvise``, ``MADV_*``, ``resource``, ``SIGBUS``, a
     map's ``madvise``), ``/proc`` and ``/sys``, the fields of psutil's tuples, ``st_blocks``, the
-    words that name the system. On Windows also: the signature of ``mmap.mmap``, its granularity,
-    a length past the end that extends the file, and the refusals: to remove or rename a file that
-    this process has open, to shorten one that it has mapped.
+    words that name the system; little free memory. On Windows also: the signature of
+    ``mmap.mmap``, its granularity, a length past the end that extends the file, and the refusals:
+    to remove or rename a file that this process has open, to shorten one that it has mapped.
 What is not
     the kernel. Faults, sizes of pages (16 KiB on Apple silicon) and the numbers in psutil's
     tuples are this machine's, in the other system's fields. That a lesson passes here says that
@@ -36,6 +36,9 @@ SYSTEMS = ("Darwin", "Windows")
 VARIABLE = "QM9LAB_PRETEND"
 WINDOWS_GRANULARITY = 65_536
 HIDDEN_FOLDERS = ("/proc", "/sys")
+AVAILABLE_BYTES = 2**28
+"""Free memory that is pretended, a small laptop's: a lesson that scales its files keeps them
+small."""
 
 MMAP_NAMES = {
     "Windows": {"ACCESS_COPY", "ACCESS_DEFAULT", "ACCESS_READ", "ACCESS_WRITE"},
@@ -378,6 +381,7 @@ class Told:
 
         def virtual_memory():
             found = real.virtual_memory()
+            found = found._replace(available=min(found.available, AVAILABLE_BYTES))
             extra = () if self.windows else ("active", "inactive")
             names = ("total", "available", "percent", "used", "free", *extra)
             return namedtuple("svmem", names)(*(getattr(found, name) for name in names))

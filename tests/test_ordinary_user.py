@@ -6,6 +6,7 @@ fresh process: in a network namespace with nothing but loopback, which kernels n
 built data as a read-only folder of another user.
 """
 
+import importlib.util
 import json
 import os
 import random
@@ -112,6 +113,17 @@ class Learner:
             timeout=timeout_s,
         )
 
+    def set_up(self):
+        """Make ``make lab`` find its environment: this Python's, by links in the copy's .venv."""
+        venv = self.repository / ".venv"
+        venv.mkdir()
+        for path in Path(sys.prefix).iterdir():
+            if path.name != ".qm9lab-ready":
+                (venv / path.name).symlink_to(path)
+        (venv / ".qm9lab-ready").write_text(f"{self.repository}\n")  # newer than the lock
+        for path in (venv, *venv.iterdir()):
+            os.chown(path, UID, UID, follow_symlinks=False)
+
     def _in_repository(self, words):
         """The command, with the copy as its working directory, entered without any rights."""
         command = shlex.join([str(Path(sys.prefix) / "bin" / "python"), *map(str, words)])
@@ -198,6 +210,20 @@ def test_notebook_alone(learner, notebook):
     told = f"(order: QM9LAB_SEED={SEED})\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
     assert done.returncode == 0, told
     assert " passed" in done.stdout and " skipped" not in done.stdout, told
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("playwright"), reason="needs playwright (make test-browser)"
+)
+def test_jupyterlab_and_the_page_map_in_a_browser(learner):
+    learner.set_up()
+    tests = "test_the_printed_url or test_page_map_by_keyboard"
+    done = learner.run(
+        "-m", "pytest", "-p", "no:nbval", "-p", "no:cacheprovider", "-m", "browser", "-k", tests,
+        "tests/test_browser.py",
+    )  # fmt: skip
+    told = f"{done.stdout[-6000:]}{done.stderr[-2000:]}"
+    assert done.returncode == 0 and "2 passed" in done.stdout, told
 
 
 def test_a_notebook_that_fails_is_seen_to_fail(learner):
