@@ -31,6 +31,15 @@ TAUGHT = {
     "06": {"open", "mmap.mmap", ".madvise", "os.posix_fadvise", "os.fsync", "resource.getrusage"},
     # What 07 opens, it opens in scripts for child processes: test_lazy.py reads those.
     "07": {"open", "child.run", "compare.run"},
+    "08": {"open", "mmap.mmap", "struct.Struct", ".unpack_from", "np.frombuffer", "touched.pages"},
+    # What 09 maps, reads and locks stands in scripts, which test_sharing.py reads.
+    "09": {"holding", "total", "memory", "watch", "play", ".tell", ".leave"},
+    # As in 07: what kills or fills up stands in scripts, which test_costs.py reads.
+    "10": {"open", "mmap.mmap", "child.run", "limits.waste"},
+    "11": {
+        "open", "mmap.mmap", "columns.write", "columns.MappedQM9", ".gather", "touched.pages",
+        "DataLoader", ".backward", ".step", "torch.manual_seed", "child.run",
+    },  # fmt: skip
 }
 
 # Function that a lesson defines in a cell tagged `twin` -> the module that has it for the others.
@@ -187,15 +196,24 @@ MAY_IMPORT = {
     "_": {"data", "records", "_"},  # private modules, which are parts of data
     "calls": {"calls", "child", "measure"},
     "compare": {"child", "measure"},
-    "columns": {"records"},
+    "sharing": {"sharing", "measure"},
+    "training": {"measure", "sharing"},
+    "columns": {"columns"},
+    "touched": {"measure"},
+    "peers": {"child", "columns"},
+    "limits": set(),
+    "claims": set(),
     "widgets": {"widgets", "plots", "measure", "pages"},
-    "check": {"check", "records", "measure"},
+    "check": {"check", "records", "measure", "touched"},
     "__main__": {"data", "lessons", "records", "measure", "child"},
 }
 OPENING = {
     "open", "io.open", "os.open", "np.load", "np.fromfile", "np.memmap", "mmap.mmap",
     ".open", ".read_bytes", ".read_text", ".write_bytes", ".write_text", ".imread",
 }  # fmt: skip
+
+# What reads bytes that someone else opened or mapped.
+ANY_BUFFER = {"records", "columns.layout", "columns.reading"}
 
 
 def imported(tree, module):
@@ -248,6 +266,8 @@ def house_problems(module, source):
     called = {dotted(f) for f in calls} | {f".{f.attr}" for f in calls if hasattr(f, "attr")}
     if top == "plots" and called & OPENING:
         yield f"plots opens no file, found {sorted(called & OPENING)}"
+    if module in ANY_BUFFER and (called & OPENING or "mmap" in outside(names)):
+        yield "reads any buffer that the learner has, and opens and maps none"
     if top != "__main__" and "print" in called:
         yield "library code does not print"
     if any(isinstance(node, ast.Global) for node in ast.walk(tree)):
@@ -262,6 +282,7 @@ def test_module_keeps_the_rules_of_the_house(module):
 
 def test_the_package_has_the_modules_that_the_rules_are_about():
     assert {"records", "measure", "data", "plots", "widgets", "__main__"} <= set(map(part, PACKAGE))
+    assert ANY_BUFFER <= set(PACKAGE)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +308,11 @@ def test_the_package_has_the_modules_that_the_rules_are_about():
         ("plots", "path.read_bytes()", "opens no file"),
         ("plots", "import numpy as np\nnp.memmap('x')", "opens no file"),
         ("plots", "def draw(ax):\n    'open(x)'\n    ax.plot([1])\n    return ax", None),
+        ("columns.reading", "from .layout import header\nheader([])", None),
+        ("columns.reading", "import numpy as np\nnp.memmap('x')", "opens and maps none"),
+        ("columns.reading", "from mmap import mmap", "opens and maps none"),
+        ("columns.layout", "with open('x') as f:\n    pass", "opens and maps none"),
+        ("columns.mapped", "import mmap\nopen('x')", None),
         ("child", "print('x')", "does not print"),
         ("__main__", "print('x')", None),
         ("records", "from struct import *", "no star"),

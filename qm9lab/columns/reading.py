@@ -1,0 +1,303 @@
+"""Reading an indexed file through any buffer: views of one molecule, batches of many."""
+
+import math
+import operator
+import os
+import zlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .layout import (
+    AGAIN,
+    FIELDS,
+    OFFSETS,
+    SECTIONS,
+    ColumnsError,
+    bytes_of,
+    check_ends,
+    n_rows_of,
+    read_header,
+    row_numbers,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Molecule(NamedTuple):
+    """One molecule as views into the buffer; only the two strings are copies.
+
+    Attributes
+    ----------
+    idx : int, its number in the data set
+    y : (19,) float32, in the units of ``data.TARGETS``
+    z : (n_atoms,) int64, atomic numbers
+    pos : (n_atoms, 3) float32, angstrom
+    x : (n_atoms, 11) float32
+    edge_index : (2, n_edges) int64, a transposed view
+    edge_attr : (n_edges, 4) float32
+    smiles, name : str
+    """
+
+    idx: int
+    y: np.ndarray
+    z: np.ndarray
+    pos: np.ndarray
+    x: np.ndarray
+    edge_index: np.ndarray
+    edge_attr: np.ndarray
+    smiles: str
+    name: str
+
+
+class Columns:
+    """The molecules of an indexed file, over a buffer that the caller mapped.
+
+    Making one reads the header alone. Whole sections are views: ``columns["pos"]``. While a view
+    lives, the map cannot be closed (``mmap.close`` raises BufferError).
+
+    Parameters
+    ----------
+    buffer : anything with the buffer protocol that holds a whole file; usually a ``mmap.mmap``
+    path : named in errors
+
+    Attributes
+    ----------
+    sections : dict of name to Section
+
+    Raises
+    ------
+    ColumnsError
+        If the buffer holds no such file. Bytes that only ``verify`` reads are not checked here:
+        an offset that leads out of its section is refused when its molecule is asked for.
+
+    Notes
+    -----
+    If the file under a map is cut short later, reading behind its end kills the process with
+    SIGBUS (mmap(2)); ``write`` replaces files and never cuts one.
+    """
+
+    def __init__(self, buffer, path: str | os.PathLike = "the buffer") -> None:
+        self._path = path
+        self.sections = {section.name: section for section in read_header(buffer, path)}
+        # Not np.ndarray(shape, dtype, buffer): that keeps no claim (Py_buffer) on the buffer, so a
+        # map could be closed under it, and the next look would kill the process.
+        self._arrays = {
+            s.name: np.frombuffer(
+                buffer, s.dtype, math.prod(s.shape), s.offset_bytes if s.length_bytes else 0
+            ).reshape(s.shape)
+            for s in self.sections.values()
+        }
+        whole = memoryview(buffer).cast("B")
+        # A memoryview gives one item as a Python int in a third of NumPy's time.
+        self._ends = {}
+        for rows_of, name in OFFSETS.items():
+            first, n_bytes = self.sections[name].offset_bytes, self.sections[name].length_bytes
+            ends = whole[first : first + n_bytes].cast("q")
+            self._ends[rows_of] = ends, name, n_rows_of(rows_of, self._arrays)
+
+    def __len__(self) -> int:
+        """The number of molecules."""
+        return len(self._arrays["idx"])
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """A whole section as a view, with shape and dtype as in SECTIONS."""
+        return self._arrays[name]
+
+    @property
+    def path(self) -> str | os.PathLike:
+        """What the errors call the buffer."""
+        return self._path
+
+    def span(self, index: int, rows_of: str) -> tuple[int, int]:
+        """First row of a molecule, and the row behind its last.
+
+        Parameters
+        ----------
+        index : from 0; negative ones count from the end
+        rows_of : "atom", "edge", "smiles" or "name"
+
+        Raises
+        ------
+        IndexError
+            If there is no such molecule.
+        ColumnsError
+            If the offsets there do not lie in their section.
+        """
+        index = self._index(index)
+        return self._span(index, rows_of)
+
+    def _index(self, index: int) -> int:
+        """A molecule's index from 0 on, of one that may be negative. Errors as for ``span``."""
+        n, index = len(self), operator.index(index)  # NumPy's integers would wrap around
+        if not -n <= index < n:
+            raise IndexError(f"expected a molecule from 0 to {n - 1}, found {index}")
+        return index + n if index < 0 else index
+
+    def _span(self, index: int, rows_of: str) -> tuple[int, int]:
+        ends, name, n_rows = self._ends[rows_of]
+        first, last = ends[index], ends[index + 1]
+        if not 0 <= first <= last <= n_rows:
+            raise self._out_of_section(name, index, n_rows, (first, last))
+        return first, last
+
+    def _out_of_section(self, name, index, n_rows, found) -> ColumnsError:
+        return ColumnsError(
+            f"{self._path}: section {name!r}, molecule {index}: expected two offsets that rise "
+            f"within 0 to {n_rows}, found {found[0]} and {found[1]}: "
+            f"it is a damaged copy; {AGAIN}"
+        )
+
+    def smiles(self, index: int) -> str:
+        """The SMILES of one molecule. Errors as for ``span``."""
+        return self._text(self._index(index), "smiles")
+
+    def name(self, index: int) -> str:
+        """The name of one molecule, such as ``gdb_1``. Errors as for ``span``."""
+        return self._text(self._index(index), "name")
+
+    def _text(self, index: int, field: str) -> str:
+        first, last = self._span(index, field)
+        try:
+            return str(self._arrays[field].data[first:last], "utf-8")
+        except UnicodeDecodeError as error:
+            raise ColumnsError(
+                f"{self._path}: section {field!r}, molecule {index}: expected UTF-8, found byte "
+                f"0x{error.object[error.start]:02x}: it is a damaged copy; {AGAIN}"
+            ) from error
+
+    def molecule(self, index: int) -> Molecule:
+        """One molecule as views, at the same cost wherever it lies. Errors as for ``span``."""
+        index, all_of = self._index(index), self._arrays
+        atom, atom_end = self._span(index, "atom")
+        edge, edge_end = self._span(index, "edge")
+        return Molecule(
+            all_of["idx"].item(index),
+            all_of["y"][index],
+            all_of["z"][atom:atom_end],
+            all_of["pos"][atom:atom_end],
+            all_of["x"][atom:atom_end],
+            all_of["edge_index"][edge:edge_end].T,
+            all_of["edge_attr"][edge:edge_end],
+            self._text(index, "smiles"),
+            self._text(index, "name"),
+        )
+
+    def gather(self, indices, fields: Iterable[str] = FIELDS) -> dict[str, Any]:
+        """The rows of several molecules, one molecule after another, as new arrays.
+
+        Parameters
+        ----------
+        indices : (n,) integers, in any order, repeated or negative ones included
+        fields : of FIELDS; one may be given as a str
+
+        Returns
+        -------
+        dict
+            For each field its rows as in SECTIONS (``edge_index`` as pairs, numbered within each
+            molecule), for ``smiles`` and ``name`` a list of str. With fields of atoms or edges
+            also ``n_atoms`` and ``n_edges``, (n,) int64: the rows of each molecule.
+
+        Raises
+        ------
+        TypeError
+            If the indices are not integers: of a mask, give ``np.flatnonzero(mask)``.
+        KeyError
+            If a field is not one of FIELDS.
+        IndexError, ColumnsError
+            As for ``span``.
+        """
+        indices = self._indices(indices)
+        fields = (fields,) if isinstance(fields, str) else tuple(fields)
+        if unknown := set(fields).difference(FIELDS):
+            raise KeyError(f"expected fields of {FIELDS}, found {sorted(unknown)}")
+        taken, rows = {}, {"molecule": indices}
+        for field in fields:
+            rows_of = SECTIONS[field].rows_of
+            if field in ("smiles", "name"):
+                taken[field] = self._texts(indices, field)
+                continue
+            if rows_of not in rows:
+                rows[rows_of], taken[f"n_{rows_of}s"] = self._rows(indices, rows_of)
+            # Each row was checked: "clip" saves NumPy a second look and a buffer.
+            taken[field] = self._arrays[field].take(rows[rows_of], axis=0, mode="clip")
+        return taken
+
+    def _indices(self, indices) -> np.ndarray:
+        """Indices of a batch, checked, from 0 on, (n,) intp."""
+        found = np.asarray(indices).reshape(-1)
+        if found.size and found.dtype.kind not in "iu":
+            raise TypeError(
+                f"expected integers, found {found.dtype}: of a mask, give np.flatnonzero(mask)"
+            )
+        n = len(self)
+        if found.size and not (-n <= found.min() and found.max() < n):
+            outside = found[(found < -n) | (found >= n)][0]
+            raise IndexError(f"expected molecules from 0 to {n - 1}, found {outside}")
+        found = found.astype(np.intp, copy=False)
+        return np.where(found < 0, found + n, found)
+
+    def _texts(self, indices: np.ndarray, field: str) -> list[str]:
+        """The strings of molecules; those in ASCII, as SMILES are, decoded all at once."""
+        rows, counts = self._rows(indices, field)
+        taken = self._arrays[field].take(rows, mode="clip").tobytes()
+        if not taken.isascii():  # a character may have several bytes
+            return [self._text(index, field) for index in indices.tolist()]
+        text, ends = taken.decode("ascii"), np.cumsum(counts).tolist()
+        return [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
+    def _rows(self, indices: np.ndarray, rows_of: str) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of all rows of molecules, and how many each has."""
+        _, name, n_rows = self._ends[rows_of]
+        ends = self._arrays[name]
+        first, last = ends[indices], ends[indices + 1]
+        bad = ~((first >= 0) & (first <= last) & (last <= n_rows))
+        if bad.any():
+            k = int(bad.argmax())
+            raise self._out_of_section(name, int(indices[k]), n_rows, (int(first[k]), int(last[k])))
+        counts = last - first
+        if counts.sum() > n_rows:  # then some are asked for twice, or offsets fall and rise again
+            once = np.unique(indices)
+            if (ends[once + 1] - ends[once]).sum() > n_rows:
+                check_ends(name, ends, n_rows, self._path)
+        return row_numbers(first, counts), counts
+
+    def tensors(self) -> dict[str, "torch.Tensor"]:
+        """Each section as a torch tensor over the same bytes, without a copy.
+
+        Raises
+        ------
+        ValueError
+            If the buffer is read-only: torch has no read-only tensors, and a store into one would
+            kill the process (SIGSEGV). Over a map with ``ACCESS_COPY`` a store makes a private
+            copy of its page and leaves the file alone.
+        """
+        import torch
+
+        if not self._arrays["idx"].flags.writeable:
+            raise ValueError(
+                "expected a buffer that can be written, for torch has no read-only tensors, found "
+                "a read-only one: map the file with access=mmap.ACCESS_COPY"
+            )
+        return {name: torch.from_numpy(array) for name, array in self._arrays.items()}
+
+    def verify(self) -> None:
+        """Read all sections: their checksums, then whether the offsets rise from 0 to the end.
+
+        Raises
+        ------
+        ColumnsError
+            At the first section that is not as it was written.
+        """
+        for section in self.sections.values():
+            found = zlib.crc32(bytes_of(self._arrays[section.name]))
+            if found != section.crc32:
+                raise ColumnsError(
+                    f"{self._path}: section {section.name!r}: expected CRC-32 "
+                    f"{section.crc32:08x}, found {found:08x} in {section.length_bytes} bytes: "
+                    f"it was changed; {AGAIN}"
+                )
+        for _, name, n_rows in self._ends.values():
+            check_ends(name, self._arrays[name], n_rows, self._path)
