@@ -22,6 +22,7 @@ TRY_AGAIN = (what it said: $(SAID)):" \
   "connect to the network, or make room on the disk, and run make again" >&2; exit 1;
 READY = .venv/.qm9lab-ready
 BROWSER_READY = .venv/.qm9lab-browser-ready
+BENCH_READY = .venv/.qm9lab-bench-ready
 UNFINISHED = .venv/.qm9lab-unfinished
 LAB_SETTINGS = .venv/share/jupyter/lab/settings
 
@@ -29,7 +30,8 @@ LAB_SETTINGS = .venv/share/jupyter/lab/settings
 # in stands in the file $(READY).
 STALE := $(shell [ "`cat $(READY) 2>/dev/null`" = "`pwd -P`" ] && $(PY) -c '' 2>/dev/null || echo FORCE)
 
-.PHONY: help setup data lab test test-user test-systems test-browser notebooks figures fresh clean FORCE
+.PHONY: help setup data lab test test-user test-systems test-browser bench notebooks figures fresh \
+  clean FORCE
 .NOTPARALLEL:
 
 help:
@@ -38,6 +40,7 @@ help:
 	@echo 'make test-user     every notebook alone, as an ordinary user, without a network (root)'
 	@echo 'make test-systems  every notebook told that it is on macOS, then on Windows (Linux)'
 	@echo 'make test-browser  every notebook in a headless Chromium, each control at both ends'
+	@echo 'make bench         the file of columns beside other tools (ARGS=--quick: in a minute)'
 	@echo 'make setup         only make .venv and install into it'
 	@echo 'make fresh         move the notebooks in $(WORK)/ aside and copy the lessons anew'
 	@echo 'make notebooks     run the lessons and solutions and store their outputs (ARGS="01 02")'
@@ -138,6 +141,14 @@ test-browser: data $(BROWSER_READY)
 	fi
 	@$(PYTEST) -q -p no:nbval -m "browser and timing" $(ARGS) tests/test_browser.py || [ $$? -eq 5 ]
 	@$(PYTEST) -n 2 -p no:nbval -m "browser and not timing" $(ARGS) tests/test_browser.py
+
+$(BENCH_READY): $(READY)
+	@echo "setup: installing what the bench compares with"; \
+	$(PIP) -e ".[test,bench]" -c requirements.lock || { $(COULD_NOT) the peers $(TRY_AGAIN) }
+	@: > $(BENCH_READY)
+
+bench: data $(BENCH_READY)
+	@$(PY) tests/bench/bench.py $(ARGS)
 
 notebooks: data
 	@$(PY) notebooks/build.py $(ARGS)
