@@ -314,14 +314,148 @@ def three_ways(figure) -> None:
     meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05))
 
 
+def three_layouts(figure) -> None:
+    ax = blank(figure.subplots(), 21, 13.4)
+    widths, wanted, lit = (2.2, 1.7, 2.6, 1.9, 2.3, 1.8), 4, Look("#D55E00", "", "#FFFFFF")
+    plain = Look("#F4F4F4", "", "#555555")
+    small = {"fontsize": 8.5, "color": "#444444"}
+    left = 4.6
+    for y, title in ((1.9, "a stream"), (5.0, "a stream\nand its index"), (10.2, "columns")):
+        say(ax, 0, y, title, weight="bold")
+    for y in (1.4, 6.0):
+        x = left
+        for k, width in enumerate(widths):
+            look = lit if k == wanted else plain
+            cell(ax, x, y, width, 1.0, look, "molecule k" if k == wanted else "", fontsize=8.5)
+            if y < 2 and k < wanted:
+                arrow(ax, (x + 0.1, 1.35), (x + width + 0.1, 1.35), bend=-0.35)
+            x += width
+        say(ax, x + 0.2, y + 0.5, "...")
+    say(ax, left, 0.35, "hop: each record says how long it is", **small)
+    for k in range(len(widths)):
+        cell(ax, left + k, 3.9, 1, 0.9, lit if k == wanted else plain, "k" if k == wanted else "")
+    say(
+        ax,
+        left + len(widths) + 0.2,
+        4.35,
+        "...   where each record begins: boxes of one size",
+        **small,
+    )
+    arrow(ax, (left + wanted + 0.5, 4.8), (left + sum(widths[:wanted]) + 0.15, 5.95), "#D55E00")
+    cell(ax, left, 9.7, 2.2, 1.1, Look("#D9D9D9", "", "#222222"), "header,\ntable", fontsize=8.5)
+    for k, (name, rows) in enumerate((("value", (2, 1)), ("ends", (2, 2)), ("SMILES", (1.6, 1.7)))):
+        x, (at, width) = left + 4.0 * (k + 1), rows
+        cell(ax, x, 9.7, 3.1 + 0.4 * (k == 2), 1.1, plain)
+        cell(ax, x + at * 0.62, 9.7, width * 0.45, 1.1, lit)
+        arrow(ax, (left + 1.1, 9.7), (x + 0.05, 9.65), "#444444", bend=-0.32 - 0.02 * k)
+        say(ax, x, 11.2, f"all of field {name}", **small)
+    for k in range(9):
+        x = left + 2.0 * k
+        if x < 20.8:
+            ax.plot([x, x], [12.0, 12.3], color="#444444", lw=1.2)
+    ax.plot([left, 20.8], [12.3, 12.3], color="#444444", lw=1.2)
+    say(
+        ax,
+        left,
+        12.8,
+        "ticks: multiples of 65,536 bytes, at which a section can be mapped alone",
+        **small,
+    )
+
+
 def headline(figure) -> None:
     run = json.loads((HERE / "data" / "headline.json").read_text("utf-8"))
     title = "A full load owns its whole file, whatever is asked; a map owns nothing"
     memory.headline(figure, [SimpleNamespace(**each) for each in run["runs"]], title)
 
 
+def map_costs(figure) -> None:
+    ax = blank(figure.subplots(), 24, 9.6)
+    bold, small = {"weight": "bold", "fontsize": 10}, {"fontsize": 9, "color": "#444444"}
+    # One record in its pages.
+    say(ax, 0, 0.5, "whole pages", **bold)
+    page_row(ax, 0, 2.6, [MAPPED, None, None], 2.2, 1.4)
+    edges = (0, 0.7, 1.6, 2.5, 3.6, 4.5, 5.8, 6.6)
+    for k, (x, end) in enumerate(zip(edges, edges[1:], strict=False)):
+        cell(ax, x, 4.6, end - x, 0.9, FIELDS["SMILES" if k == 1 else "length"])
+    say(ax, 0, 1.9, "one map", color="#0072B2")
+    say(ax, 0, 6.1, "records in a file of three pages", **small)
+    arrow(ax, (1.15, 4.6), (1.15, 4.0), "#0072B2")
+    say(ax, 0, 7.2, "How much of the map did\nnobody ask for?", **small)
+    # A window of addresses.
+    say(ax, 8.4, 0.5, "one piece", **bold)
+    say(ax, 8.4, 1.9, "a window of addresses", **small)
+    cell(ax, 8.4, 2.6, 7.2, 1.4, HOLE)
+    for x, width in ((8.8, 1.1), (11.0, 0.9), (12.6, 1.3), (14.9, 0.7)):
+        cell(ax, x, 2.6, width, 1.4, MEANINGS[MAPPED])
+    cell(ax, 8.4, 4.6, 2.0, 0.9, Look("#FFFFFF", "", "#222222"), "asked for")
+    say(ax, 8.4, 6.1, "to the same scale", **small)
+    say(ax, 8.4, 7.2, "Much is free. Is there\nroom for this one?", **small)
+    # A table.
+    say(ax, 17.2, 0.5, "page tables", **bold)
+    say(ax, 17.2, 1.9, "a table: a page of entries", **small)
+    for k in range(12):
+        cell(ax, 17.2 + 0.55 * k, 2.6, 0.55, 1.4, MEANINGS[MAPPED] if k == 7 else HOLE)
+    page_row(ax, 20.2, 4.6, [MAPPED], 2.2, 1.4, ["a page"])
+    arrow(ax, (21.3, 4.0), (21.3, 4.6), "#666666")
+    say(ax, 17.2, 7.2, "One byte is touched. How\nmany entries are paid for?", **small)
+    meaning_legend(ax, (MAPPED,), loc="lower center", bbox_to_anchor=(0.5, -0.05))
+
+
+def training(figure) -> None:
+    ax = blank(figure.subplots(), 20, 11.4)
+    unknown, sheet = Look("#FFFFFF", "", "#999999"), Look("#F4F4F4", "", "#222222")
+    left, width = (3.0, 9.0, 15.0), 4.4
+    texts = ("makes batches", "order, model, losses", "makes batches")
+    for x, name, text in zip(left, ("worker 1", "parent", "worker 2"), texts, strict=True):
+        cell(ax, x, 0.3, width, 4.2, sheet)
+        say(ax, x + width / 2, 0.95, name, weight="bold", fontsize=10.5, ha="center")
+        say(ax, x + width / 2, 1.75, text, color="#555555", ha="center")
+        for k in range(4):
+            cell(ax, x + 0.2 + k, 2.6, 1.0, 1.1, unknown, "?")
+    say(ax, 0, 3.15, "what each\nprocess holds", weight="bold")
+    for start, end, text in ((9.0, 7.4, "numbers"), (13.4, 15.0, "numbers")):
+        arrow(ax, (start, 1.2), (end, 1.2))
+        say(ax, (start + end) / 2, 0.75, text, ha="center", fontsize=8.5)
+    for start, end in ((7.4, 9.0), (15.0, 13.4)):
+        arrow(ax, (start, 4.05), (end, 4.05))
+        say(ax, (start + end) / 2, 3.6, "batches", ha="center", fontsize=8.5)
+    say(ax, 0, 6.8, "page cache", weight="bold")
+    say(ax, 0, 9.6, "the file\non disk", weight="bold")
+    for k in range(14):
+        cell(ax, 3.0 + 1.17 * k, 6.25, 1.17, 1.1, unknown, "?")
+    page_row(ax, 3.0, 9.05, [DISK] * 14, 1.17, 1.1, [f"{k}" for k in range(14)])
+    for x in (5.2, 11.2, 17.2):
+        arrow(ax, (x, 6.25), (x, 4.5), "#666666", dashed=True)
+        arrow(ax, (x, 9.05), (x, 7.35), "#666666", dashed=True)
+    meaning_legend(ax, (DISK,), loc="lower center", bbox_to_anchor=(0.5, -0.06))
+
+
+def sharing(figure) -> None:
+    ax = blank(figure.subplots(), 20, 10.6)
+    maps = {"process A": (0, 1, 2), "process B": (1, 2, 3), "process C": (2,)}
+    n_own, left, width = {"process A": 2, "process B": 1, "process C": 1}, 4.2, 2.0
+    for x, (name, pages) in zip((0.6, 8.4, 15.6), maps.items(), strict=True):
+        say(ax, x, 0.6, name, weight="bold", fontsize=10.5)
+        page_row(ax, x, 1.2, [MAPPED] * len(pages), 1.2, 1.2, [f"{k}" for k in pages])
+        page_row(ax, x + 1.2 * len(pages) + 0.25, 1.2, [PRIVATE] * n_own[name], 1.2, 1.2)
+        for k, page in enumerate(pages):
+            arrow(ax, (x + 1.2 * k + 0.6, 2.4), (left + width * (page + 0.5), 6.4), "#0072B2")
+    say(ax, 0, 7.0, "page cache", weight="bold")
+    page_row(ax, left, 6.4, [CACHE] * 6, width, 1.2, [f"page {k}" for k in range(6)])
+    say(ax, 0, 8.4, "mapped by")
+    for page in range(6):
+        n = sum(page in pages for pages in maps.values())
+        say(ax, left + width * (page + 0.5), 8.4, f"{n}", ha="center", fontsize=11)
+    meaning_legend(ax, (CACHE, MAPPED, PRIVATE), loc="lower center", bbox_to_anchor=(0.5, -0.05))
+
+
 SIZES = {
+    "sharing": (8.4, 4.0),
+    "training": (8.6, 4.5),
+    "map_costs": (8.8, 3.5),
     "three_ways": (8.4, 4.2),
+    "three_layouts": (8.4, 5.0),
     "headline": (8.8, 4.2),
     "page_map": (8.8, 4.6),
     "file_and_address_space": (8.4, 4.6),

@@ -964,3 +964,228 @@ def test_the_call_explorer_says_what_the_kernel_says(lab, open_notebook):
     explorer.shot("anonymous")
     # What kills was a child: the kernel is the same, and nothing is on its conscience.
     assert notebook.ask("1 + 1") == 2 and not list(notebook.problems())
+
+
+# The calculator of waste and holes: what it computes is what the kernel says ----------------------
+
+
+def test_the_waste_calculator_by_keyboard_is_what_the_kernel_says(open_notebook):
+    notebook = open_notebook("10_costs_and_limits")
+    notebook.run_all()
+    (cell,) = notebook.widgets()
+    output = notebook.output(cell)
+    sentence = output.locator(".widget-label").last
+
+    def press(name, key="Enter"):
+        before = notebook.settled(cell)
+        output.get_by_role("button", name=name, exact=True).press(key)
+        assert notebook.settled(cell, other_than=before) is not None
+        return sentence.inner_text()
+
+    def bytes_of_maps(record):
+        starts = range(0, 100 * record, record)
+        return PAGE * sum((at + record - 1) // PAGE - at // PAGE + 1 for at in starts)
+
+    for record in (20_000, 40, 5000):
+        said = press(str(record), " " if record == 40 else "Enter")
+        assert f"computed: {bytes_of_maps(record):,} bytes, RSS: {bytes_of_maps(record):,};" in said
+        output.screenshot(path=SHOTS / f"waste_calculator-{record}.png")
+    if "MAP_32BIT" not in said:
+        assert said.endswith("asked for: ENOMEM")
+        assert press("the first half").endswith("asked for: there")
+        output.screenshot(path=SHOTS / "waste_calculator-first-half.png")
+        assert press("every 4th").endswith("asked for: ENOMEM")
+        assert press("8").endswith("asked for: there")
+        assert press("320").endswith("asked for: ENOMEM")
+        assert press("16").endswith("asked for: ENOMEM")
+        assert press("64").endswith("asked for: ENOMEM")
+        output.screenshot(path=SHOTS / "waste_calculator-last.png")
+    assert not list(notebook.problems())
+
+
+# The layout explorer: its pages are those of a count value by value, and the kernel's -------------
+
+LAYOUTS = """import mmap
+import numpy as np
+from qm9lab import data, plots, touched
+from qm9lab.plots import layouts
+from qm9lab.widgets.layout_explorer import layout_explorer
+folder, ORDERS, y = data.lesson_folder(), {"rows": "C", "columns": "F"}, np.ones((130_831, 19))
+"""
+
+
+def test_the_layout_explorer_by_keyboard_is_what_the_kernel_says(lab, open_notebook):
+    cells = nbformat.read(ROOT / "notebooks" / "08_random_access.ipynb", as_version=4).cells
+    typed = [c.source for c in cells if c.cell_type == "code"]
+    typed = [next(c for c in typed if begin in c)
+             for begin in ("def pages_asked(", "QUESTIONS = ", "def show_layout(")]  # fmt: skip
+    typed[0] = typed[0][typed[0].index("def pages_asked(") :]
+    show = "layout_explorer(show_layout, QUESTIONS, (4, 19, 106, 425))"
+    notebook = open_notebook(lab.add("layouts", *map(new_code_cell, (LAYOUTS, *typed, show))))
+    notebook.run_all()
+    output, n = notebook.output(4), len(range(0, 130_831, 64))
+    asked = {
+        "one molecule": ([999], None),
+        "one property of all": (range(n), [2]),
+        "100 in a row": (range(900, 1000), None),
+    }
+
+    def expected(layout, question, n_fields):
+        molecules, fields = asked[question]
+        values = ((i, j) for i in molecules for j in fields or range(n_fields))
+        places = (i * n_fields + j if layout == "rows" else j * n + i for i, j in values)
+        n_touched, n_pages = len({4 * at // PAGE for at in places}), -(-4 * n * n_fields // PAGE)
+        words = f"{layout}, {question}, {n_fields} fields: {n_touched} of {n_pages} pages"
+        return f"{words}; the kernel says the same"
+
+    now = {"layout": "rows", "question": "one molecule", "n_fields": 4}
+    output.get_by_text(expected(**now), exact=True).wait_for()
+    output.screenshot(path=SHOTS / "layout_explorer-start.png")
+    for control, value, key in (
+        ("n_fields", 425, "Enter"),
+        ("layout", "columns", " "),
+        ("question", "100 in a row", "Enter"),
+        ("layout", "rows", "Enter"),
+        ("question", "one property of all", " "),
+        ("n_fields", 19, "Enter"),
+        ("layout", "columns", "Enter"),
+        ("n_fields", 4, "Enter"),
+    ):
+        before, now[control] = notebook.settled(4), value
+        output.get_by_role("button", name=str(value), exact=True).press(key)
+        assert notebook.settled(4, other_than=before) is not None
+        output.get_by_text(expected(**now), exact=True).wait_for(timeout=REDRAW_S * 1000)
+        output.screenshot(path=SHOTS / f"layout_explorer-{'-'.join(map(str, now.values()))}.png")
+    assert not list(notebook.problems())
+
+
+# The sharing dashboard: real processes at each key, and none left --------------------------------
+
+DASHBOARD = """import mmap, psutil
+from qm9lab import data, measure, plots
+from qm9lab.plots import sharing as pictures
+from qm9lab.sharing import one_by_one
+from qm9lab.widgets.sharing_dashboard import sharing_dashboard
+path, records_once, n_copies = data.lesson_folder() / "x.dat", data.record_file().read_bytes(), 3
+"""
+
+
+def test_the_sharing_dashboard_counts_real_processes(lab, open_notebook):
+    cells = nbformat.read(ROOT / "notebooks" / "09_sharing.ipynb", as_version=4).cells
+    starts = ("MAP = ", "READ = ", "WAYS = ")
+    typed = [c.source for c in cells if c.cell_type == "code" and c.source.startswith(starts)]
+    assert len(typed) == 3
+    typed = [new_code_cell(source) for source in (DASHBOARD, *typed)]
+    show = new_code_cell("sharing_dashboard(show_readers, WAYS)")
+    notebook = open_notebook(lab.add("dashboard", *typed, show))
+    notebook.run_all()
+    at, output = len(typed), notebook.output(len(typed))
+    handle = output.locator(".noUi-handle")
+
+    def after(move, *said):
+        picture = notebook.settled(at)
+        move()
+        assert notebook.settled(at, other_than=picture) is not None
+        for words in said:
+            output.get_by_text(words).wait_for(timeout=REDRAW_S * 1000)
+
+    output.get_by_text("3 readers, map, in files: sum of RSS: 3.0, sum of PSS: 1.0").wait_for()
+    after(lambda: handle.press("End"), "8 readers, map, in files: sum of RSS: 8.0")
+    output.get_by_text("sum of PSS: 1.0, page cache: 1.0, own + page cache: 1.0").wait_for()
+    output.screenshot(path=SHOTS / "dashboard-map-8.png")
+    after(output.get_by_role("button", name="read()").click, "8 readers, read()")
+    output.get_by_text("sum of PSS: 8.0, page cache: 1.0, own + page cache: 9.0").wait_for()
+    output.screenshot(path=SHOTS / "dashboard-read-8.png")
+    after(lambda: handle.press("Home"), "1 reader, read(), in files: sum of RSS: 1.0")
+    after(lambda: handle.press("ArrowRight"), "2 readers, read(), in files: sum of RSS: 2.0")
+    output.screenshot(path=SHOTS / "dashboard-read-2.png")
+    assert notebook.ask("[p.pid for p in psutil.Process().children()]") == []
+    assert notebook.ask("list(map(str, path.parent.iterdir()))") == []
+    assert not list(notebook.problems())
+
+
+# The training view: what is run is what the controls say, and is seen meanwhile ------------------
+
+TRAIN = """import time
+from qm9lab import plots, training
+from qm9lab.plots import training as pictures
+from qm9lab.widgets.training_view import training_view
+
+logs, shares = {}, []
+
+def run(source, batch_size, n_workers):
+    log = logs[source, batch_size, n_workers] = training.Log(batch_size)
+    for k in range(1, 41):
+        time.sleep(0.12)
+        if log.note(1 / (k * batch_size)):
+            shares.append(k / 40)
+            yield k / 40
+    log.look()
+    yield 1.0
+
+def show(**settings):
+    key = tuple(settings.values())
+    others = [log for other, log in logs.items() if other != key]
+    figure = pictures.curves(plots.new_figure(9.6, 3.2), logs.get(key), others)
+    return figure, training.in_words(logs, key)
+"""
+TRAIN_VIEW = "training_view(show, run, ['memory', 'map'], (64, 256), [0, 2])"
+
+
+def test_the_training_view_draws_while_it_trains(lab, open_notebook):
+    notebook = open_notebook(lab.add("trains", new_code_cell(TRAIN), new_code_cell(TRAIN_VIEW)))
+    notebook.run_all()
+    root, page = notebook.output(1), notebook.page
+    button = root.get_by_role("button", name="train")
+    told = root.locator(".widget-label", has_text="workers:").last
+    bar = root.locator(".progress-bar")
+
+    def width():
+        return float(re.search(r"width: *([\d.]+)%", bar.get_attribute("style"))[1])
+
+    def trained(press):
+        """Press, look at bar, picture and button on the way, and wait for the end."""
+        before, seen, pictures = notebook.settled(1), set(), set()
+        press()
+        deadline_s = time.monotonic() + 60
+        while "losses" not in told.inner_text() or button.is_disabled() or width() < 100:
+            now = width(), notebook.picture(1)
+            if button.is_disabled():  # it still trains
+                seen.add(now[0])
+                pictures.add(now[1])
+            assert time.monotonic() < deadline_s, told.inner_text()
+            page.wait_for_timeout(50)
+        notebook.settled(1)
+        assert {share for share in seen if 0 < share < 100}, seen
+        assert pictures - {before}, "the picture did not change while it trained"
+        return told.inner_text()
+
+    assert told.inner_text() == "memory, batches of 64, 0 workers: not run yet, press train."
+    # With the mouse, then with the keyboard: from the button, and on a choice.
+    words = trained(button.click)
+    assert words.startswith("memory, batches of 64, 0 workers: 40 losses.")
+    assert words.endswith("no other run yet.")
+    root.screenshot(path=SHOTS / "training_view-memory.png")
+    root.get_by_role("button", name="map").press("Enter")
+    notebook.settled(1)
+    assert told.inner_text().startswith("map, batches of 64, 0 workers: not run yet")
+    root.screenshot(path=SHOTS / "training_view-not-run.png")
+
+    def by_keyboard():
+        button.focus()
+        page.keyboard.press("Space")
+
+    words = trained(by_keyboard)
+    assert words.endswith("The same to the last digit: memory, batches of 64, 0 workers.")
+    root.get_by_role("button", name="256").press("Enter")
+    root.get_by_role("button", name="2", exact=True).press("Enter")
+    notebook.settled(1)
+    words = trained(by_keyboard)
+    assert words.startswith("map, batches of 256, 2 workers: 40 losses.")
+    assert words.endswith("no other run yet.")
+    # Back at the first setting its own run is shown again, not a new one.
+    for name in ("memory", "64", "0"):
+        root.get_by_role("button", name=name, exact=True).press("Enter")
+        notebook.settled(1)
+    assert told.inner_text().endswith("The same to the last digit: map, batches of 64, 0 workers.")
+    assert notebook.ask("len(logs)") == 3 and not list(notebook.problems())

@@ -4,6 +4,7 @@ import errno
 import io
 import mmap
 import os
+import random
 import re
 import struct
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qm9lab import measure, records
+from qm9lab import limits, measure, records
 from qm9lab.check import (
     NOT_YET,
     Verdict,
@@ -27,6 +28,10 @@ from qm9lab.check import (
     lesson_05,
     lesson_06,
     lesson_07,
+    lesson_08,
+    lesson_09,
+    lesson_10,
+    lesson_11,
     number,
     reveal,
 )
@@ -43,7 +48,9 @@ def numbers(question: str) -> list[int]:
 
 def test_questions_differ_between_seeds_and_stay_for_one():
     modules = (lesson_00, lesson_01, lesson_02, lesson_03)
-    modules += (lesson_04, lesson_05, lesson_06, lesson_07)
+    modules += (lesson_04, lesson_05, lesson_06, lesson_07, lesson_10)
+    modules += (lesson_08, lesson_09)
+    modules += (lesson_11,)
     questions = [
         getattr(m, name) for m in modules for name in dir(m) if name.startswith("question_")
     ]
@@ -70,6 +77,14 @@ SEEDED = {
     lesson_06.exercise_2: lesson_06.question_2,
     lesson_07.exercise_1: lesson_07.question_1,
     lesson_07.exercise_2: lesson_07.question_2,
+    lesson_08.exercise_1: lesson_08.question_1,
+    lesson_08.exercise_2: lesson_08.question_2,
+    lesson_09.exercise_1: lesson_09.question_1,
+    lesson_09.exercise_2: lesson_09.question_2,
+    lesson_10.exercise_1: lesson_10.question_1,
+    lesson_10.exercise_2: lesson_10.question_2,
+    lesson_11.exercise_1: lesson_11.question_1,
+    lesson_11.exercise_2: lesson_11.question_2,
 }
 
 
@@ -690,6 +705,413 @@ def test_what_readahead_brings_in_page_by_page(seed):
     if len(windows) * window != len(cached):
         wrong[len(windows) * window] = "end of its last window"
     judge(lesson_07.exercise_2, seed, len(cached), wrong)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_rss_counts_byte_by_byte(seed):
+    head, tail = " ".join(lesson_10.question_1(seed).split()).split("maps the records")
+    (page, record), chosen = numbers(head)[:2], numbers(tail)[:3]
+    maps = [{b // page for b in range(k * record, (k + 1) * record)} for k in chosen]
+    asked, n_counted = 3 * record, sum(len(pages) for pages in maps)
+    n_different = len(set().union(*maps))
+    assert n_counted > 3 and n_different < n_counted  # both misconceptions show
+    wrong = {
+        n_counted * page: "take off",
+        n_counted: "counted pages",
+        3 * page - asked: "on one page",
+        3 * page: "on one page",
+        asked: "what was asked for",
+        7: "begin and end",
+    }
+    wrong[n_different * page - asked] = "in common"
+    judge(lesson_10.exercise_1, seed, n_counted * page - asked, wrong)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_largest_hole_mib_by_mib(seed):
+    head, *table = lesson_10.question_2(seed).splitlines()
+    window = numbers(head)[1]
+    regions = [numbers(line) for line in table if " to " in line and "from" not in line]
+    taken = {mib for start, end in regions for mib in range(start, end)}
+    free = "".join("t" if mib in taken else "." for mib in range(window)).split("t")
+    sizes = [len(hole) for hole in free if hole]
+    inner = limits.largest_hole([(a, b) for a, b in regions])
+    assert len(regions) == 5 and limits.largest_hole(regions, (0, window)) == max(sizes)
+    wrong = {
+        sum(sizes): "several pieces",
+        max(end - start for start, end in regions): "largest region",
+        max(sizes) << 20: "MiB were asked",
+        len(sizes): "counted the holes",
+        1: "write down",
+    }
+    if inner not in (max(sizes), *wrong):
+        wrong[inner] = "before the first"
+    judge(lesson_10.exercise_2, seed, max(sizes), wrong)
+
+
+def map_from(path, offset, length, access=mmap.ACCESS_READ):
+    with open(path, "rb") as f:
+        return mmap.mmap(f.fileno(), length, access=access, offset=offset)
+
+
+def map_range(path, offset, length):
+    delta = offset % mmap.ALLOCATIONGRANULARITY
+    return memoryview(map_from(path, offset - delta, delta + length))[delta:]
+
+
+def map_page_range(path, offset, length):
+    delta = offset % mmap.ALLOCATIONGRANULARITY
+    whole = -(-(delta + length) // mmap.PAGESIZE) * mmap.PAGESIZE
+    whole = min(whole, os.path.getsize(path) - offset + delta)
+    return memoryview(map_from(path, offset - delta, whole))[delta : delta + length]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (blank, "Not yet"),
+        (lambda path, offset, length: print(end=""), "is `return` missing"),
+        (lambda path, offset, length: 1 / 0, "ZeroDivisionError"),
+        (lambda path, offset, length: map_from(path, offset, length), "raised OSError"),
+        (lambda path, offset, length: map_from(path, 0, 0), "give a view of the bytes"),
+        (lambda path, offset, length: bytes(map_range(path, offset, length)), "a copy"),
+        (lambda path, offset, length: memoryview(b"x" * length), "a window on a map"),
+        (lambda path, offset, length: "x" * length, "found a str"),
+        (lambda path, offset, length: memoryview(map_from(path, 0, 0))[offset:], "found others"),
+        (
+            lambda path, offset, length: memoryview(
+                map_from(path, offset - offset % mmap.ALLOCATIONGRANULARITY, length)
+            ),
+            "found others",
+        ),
+        (
+            lambda path, offset, length: memoryview(map_from(path, 0, 0))[offset : offset + length],
+            "which of those",
+        ),
+        (map_page_range, "which of those"),
+        (map_range, "Right"),
+    ],
+)
+def test_a_map_of_what_is_needed(function, words):
+    verdict = lesson_10.exercise_3(function)
+    assert words in verdict.text and verdict.right == (words == "Right"), verdict
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_page_of_an_atom_s_coordinate(seed):
+    question = " ".join(lesson_08.question_1(seed).split())
+    kib, start, *_, row = numbers(question.partition("On which page")[0])
+    molecule = int(re.search(r"atom_offsets\[(\d+)\]", question)[1])
+    axis, atom = re.search(r"does the (\w) coordinate of atom (\d+)", question).groups()
+    page, axis, atom = kib * 1024, "xyz".index(axis), int(atom)
+    # A section of which each row is its own number in bytes: read where the coordinate is.
+    at = range(start, start + 12 * (row + atom + 1), 12)[row + atom] + 4 * axis
+    judge(
+        lesson_08.exercise_1,
+        seed,
+        at // page,
+        {
+            at: "that is the byte",
+            (at - start) // page: "Where does the section begin",
+            (start + 12 * (molecule + atom) + 4 * axis) // page: "an atom, not a molecule",
+            (12 * (molecule + atom) + 4 * axis) // page: "not begin at byte 0",
+            (start + 4 * (row + atom) + 4 * axis) // page: "how many bytes has a row",
+            (start + 24 * (row + atom) + 4 * axis) // page: "float32 has 4",
+            start // page: "How far into it",
+            10**9: "first the row",
+        },
+    )
+    assert "count from 0" in lesson_08.exercise_1(at // page + 1, seed).text
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_scan_in_rows_and_in_columns_page_by_page(seed):
+    question = lesson_08.question_2(seed)
+    kib, n, n_fields = numbers(question)[:3]
+    field = int(re.search(r"property\s+(\d+)", question)[1])
+    page = kib * 1024
+    rows = len({(4 * (k * n_fields + field)) // page for k in range(n)})
+    columns = len({(4 * (field * n + k)) // page for k in range(n)})
+    n_pages, wide = -(-4 * n * n_fields // page), 4 * n_fields > page
+    wrong = {
+        (columns, rows): "the wrong way round",
+        (n_pages, columns): "longer than a page",
+        (n, columns): "how many records share",
+        (columns, columns): "how far apart",
+        (7, columns): "longer or shorter",
+        (rows, rows): "in what order",
+        (rows, n_pages): "one column",
+        (rows, n): "how many values share",
+        (rows, 4 * n): "bytes",
+        (rows, 7): "first and last byte",
+    }
+    for answer, words in wrong.items():
+        verdict = lesson_08.exercise_2(answer, seed)
+        if answer == (rows, columns):
+            continue
+        assert not verdict.right
+        # Where two mistakes lead to one number, either hint is a help.
+        if len({rows, columns, n_pages, n, 7}) == 5 or words in ("the wrong way round", "bytes"):
+            assert words in verdict.text, (seed, answer, verdict)
+    assert lesson_08.exercise_2((rows, columns), seed).right
+    assert lesson_08.exercise_2([rows, columns], seed).right
+    assert ("one page a molecule" in lesson_08.exercise_2((rows, columns), seed).text) == wide
+    assert lesson_08.exercise_2((..., columns), seed) == NOT_YET
+    assert "two numbers" in lesson_08.exercise_2(rows, seed).text
+
+
+def test_both_kinds_of_records_are_asked():
+    rows = {lesson_08._draw_scan(seed) for seed in SEEDS}
+    assert 5 < sum(4 * scan.n_fields > scan.page for scan in rows) < len(rows) - 5
+
+
+def smiles(ends, text, k):
+    return text[ends[k] : ends[k + 1]].tobytes().decode()
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (blank, "Not yet"),
+        (lambda ends, text, k: print(end=""), "is `return` missing"),
+        (lambda ends, text, k: 1 / 0, "ZeroDivisionError"),
+        (lambda ends, text, k: text[ends[k] : ends[k + 1]], "A str was asked for"),
+        (lambda ends, text, k: bytes(text[ends[k] : ends[k + 1]]), "A str was asked for"),
+        (lambda ends, text, k: 7, "this is a int"),
+        (lambda ends, text, k: smiles(ends, text, k - 1), "a neighbour"),
+        (lambda ends, text, k: text[ends[k] :].tobytes().decode(), "another text"),
+        (lambda ends, text, k: text[k : k + 9].tobytes().decode(), "another text"),
+        (
+            lambda ends, text, k: text.tobytes()[ends[k] : ends[k + 1]].decode(),
+            "what else does your function read",
+        ),
+        (
+            lambda ends, text, k: smiles(np.cumsum([0, *np.diff(ends)]), text, k),
+            "what else does your function read",
+        ),
+        (smiles, "Right"),
+    ],
+)
+def test_a_smiles_in_one_step(function, words, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(ROOT))  # on a disk, where /tmp may not be
+    verdict = lesson_08.exercise_3(function)
+    assert words in verdict.text and verdict.right == (words == "Right"), verdict
+    assert not list(ROOT.glob("tmp*/sections.dat"))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rss_pss_and_uss_from_page_tables(seed):
+    rows = [line.split("  ") for line in lesson_09.question_1(seed).splitlines()[3:6]]
+    rows = [[part.split() for part in row if part.strip()] for row in rows]
+    maps = {name: pages for (name,), pages, _ in rows}
+    own = int(rows[0][2][0])
+    mappers = [sum(page in pages for pages in maps.values()) for page in maps["A"]]
+    assert set(mappers) == {1, 2, 3}
+    rss, pss = len(mappers) + own, sum(1 / n for n in mappers) + own
+    uss = mappers.count(1) + own
+    assert lesson_09.exercise_1((rss, pss, uss), seed).right
+    assert lesson_09.exercise_1((rss, round(pss, 2), float(uss)), seed).right
+    wrong = {
+        (len(mappers), pss, uss): "RSS: RSS counts all",
+        (rss, rss, uss): "PSS: a page counts by the part",
+        (rss, pss - own, uss): "PSS: who else has",
+        (rss, len(mappers) / 3 + own, uss): "PSS: count for each page",
+        (rss, pss, mappers.count(1)): "USS: nobody else",
+        (rss, pss, own): "USS: is there a page",
+        (rss, pss, rss): "USS: that is RSS",
+        (rss, pss, 99): "USS: go through",
+        (rss, pss, "x"): "a number of pages",
+        (rss, pss, float("nan")): "a number of pages",
+        (rss, pss): "three numbers",
+    }
+    for answer, words in wrong.items():
+        verdict = lesson_09.exercise_1(answer, seed)
+        if answer[1] == pytest.approx(pss) and words.startswith("PSS"):
+            continue  # right by chance
+        assert not verdict.right and words in verdict.text, (seed, answer, verdict)
+    assert lesson_09.exercise_1((rss, ..., ...), seed) == NOT_YET
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_all_of_them_take(seed):
+    told, table = lesson_09.question_2(seed).split("anonymous\n")
+    size = numbers(told)[0]
+    rows = [numbers(line) for line in table.splitlines()[:-1]]
+    rss, pss, uss, own = map(sum, zip(*rows, strict=True))
+    gone = own + size
+    too_often, no_cache = "count each once", "the page cache has the file"
+    wrong = {rss + size: too_often, rss: too_often, pss + size: too_often, 1: "has an owner"}
+    wrong |= dict.fromkeys((own, pss, uss), no_cache)
+    judge(lesson_09.exercise_2, seed, gone, wrong)
+
+
+def locked(counter, lock, amount):
+    with lock:
+        counter[0] += amount
+
+
+def unlocked(counter, lock, amount):
+    counter[0] += amount
+
+
+def read_before(counter, lock, amount):
+    value = counter[0]
+    with lock:
+        counter[0] = value + amount
+
+
+def stored_after(counter, lock, amount):
+    with lock:
+        value = counter[0]
+    counter[0] = value + amount
+
+
+def in_two_locks(counter, lock, amount):
+    with lock:
+        value = counter[0]
+    with lock:
+        counter[0] = value + amount
+
+
+def never_given_back(counter, lock, amount):
+    lock.acquire()
+    counter[0] += amount
+
+
+def not_given_back_on_failure(counter, lock, amount):
+    never_given_back(counter, lock, amount)
+    lock.release()
+
+
+def given_back_always(counter, lock, amount):
+    lock.acquire()
+    try:
+        counter[0] += amount
+    finally:
+        lock.release()
+
+
+def asked_twice(counter, lock, amount):
+    with lock, lock:
+        counter[0] += amount
+
+
+def looks_afterwards(counter, lock, amount):
+    locked(counter, lock, amount)
+    return counter[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (blank, "Not yet"),
+        (..., "Not yet"),
+        (lambda counter, lock, amount: amount, "nothing was stored"),
+        (lambda counter, lock, amount: locked(counter, lock, 2 * amount), "now it is 47"),
+        (unlocked, "nobody asked"),
+        (read_before, "read without the lock"),
+        (stored_after, "had been given back"),
+        (in_two_locks, "between reading and storing"),
+        (never_given_back, "not given back"),
+        (not_given_back_on_failure, "a store failed"),
+        (asked_twice, "wait for ever"),
+        (given_back_always, "Right"),
+        (looks_afterwards, "Right"),
+        (locked, "Right"),
+    ],
+)
+def test_add_and_lose_nothing(function, words):
+    verdict = lesson_09.exercise_3(function)
+    assert words in verdict.text and verdict.right == (words == "Right"), verdict
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_most_pages_of_a_batch(seed):
+    n, short, long, page = numbers(lesson_11.question_1(seed))
+
+    def most(n_bytes):
+        return max(len({at // page for at in (k, k + n_bytes - 1)}) for k in range(page))
+
+    assert most(short) == 2 and short < page < long
+    pieces = 2 + max((k + long - 1) // page + 1 for k in range(page))
+    wrong = {
+        n * (1 + -(-long // page)): "the last byte of one",
+        -(-n * short // page) + -(-n * long // page): "neighbours",
+        pieces: "one molecule",
+        n * (pieces - 1): "shorter than a page",
+        n * 4: "longer than a page",
+        10**9 + 1: "how many pages can one piece",
+    }
+    judge(lesson_11.exercise_1, seed, n * pieces, wrong)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_a_family_owns(seed):
+    held, n, stored, made = numbers(lesson_11.question_2(seed))
+    right = held + sum(stored + made for _ in range(n))
+    wrong = {
+        (n + 1) * held: "sum of RSS",
+        (n + 1) * held + n * made: "that nobody stores to",
+        (n + 1) * held + n * (stored + made): "that nobody stores to",
+        held: "when a worker stores",
+        held + n * made: "when a worker stores",
+        held + n * stored: "batches that a worker makes",
+        held + stored + made: "with one worker",
+        n * (stored + made): "parent's own pages",
+        1: "start with the parent's",
+    }
+    judge(lesson_11.exercise_2, seed, right, wrong)
+
+
+def in_blocks(n, block, seed, whole=True, blocks_too=True, within=True, draw=None):
+    """An order that is shuffled in blocks, or one that some known mistake makes."""
+    draw = draw or random.Random(seed)
+    parts = [list(range(k, min(k + block, n))) for k in range(0, n, block)]
+    parts = parts if whole else [part for part in parts if len(part) == block]
+    if blocks_too:
+        draw.shuffle(parts)
+    for part in parts if within else ():
+        draw.shuffle(part)
+    return [number for part in parts for number in part]
+
+
+def all_shuffled(n, block, seed):
+    return random.Random(seed).sample(range(n), n)
+
+
+def by_the_shared_generator(n, block, seed):
+    random.seed(seed)
+    return in_blocks(n, block, seed, draw=random)
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (partial(in_blocks, whole=False), "It is missing"),
+        (partial(in_blocks, blocks_too=False), "the blocks come in the order"),
+        (partial(in_blocks, within=False), "within a block"),
+        (all_shuffled, "do not all come one after another"),
+        (lambda n, block, seed: in_blocks(n, block, None), "same seed gave two orders"),
+        (lambda n, block, seed: in_blocks(n, block, 1), "two seeds gave the same"),
+        (by_the_shared_generator, "a generator that all share"),
+        (lambda n, block, seed: [0] * n, "each number from 0"),
+        (lambda n, block, seed: 7, "expected a list of numbers, found a int"),
+        (lambda n, block, seed: ["a"], "expected a list of numbers, found a list"),
+        (lambda n, block: [], "TypeError"),
+    ],
+)
+def test_an_order_that_is_not_shuffled_in_blocks_gets_its_hint(answer, words):
+    verdict = lesson_11.exercise_3(answer)
+    assert not verdict.right and words in verdict.text, verdict
+
+
+def test_an_order_shuffled_in_blocks_is_right_as_a_list_or_an_array():
+    assert lesson_11.exercise_3(in_blocks).right
+    assert lesson_11.exercise_3(lambda *which: np.array(in_blocks(*which))).right
+
+    def stub(n, block, seed): ...
+
+    assert all(lesson_11.exercise_3(answer) == NOT_YET for answer in (*STUBS, stub))
 
 
 def test_a_number_that_is_right_is_right_though_a_mistake_leads_to_it_too():

@@ -48,6 +48,7 @@ TWINS = {
     "c_mmap": "qm9lab.calls.in_child",
     "rusage_faults": "qm9lab.measure.fault_counts",
     "evict": "qm9lab.measure.eviction",
+    "one_by_one": "qm9lab.sharing.readers",
 }
 
 

@@ -7,6 +7,10 @@ import pytest
 from qm9lab import calls, plots, widgets
 from qm9lab.widgets.call_explorer import CallExplorer
 from qm9lab.widgets.full_or_lazy import full_or_lazy
+from qm9lab.widgets.layout_explorer import layout_explorer
+from qm9lab.widgets.sharing_dashboard import sharing_dashboard
+from qm9lab.widgets.training_view import training_view
+from qm9lab.widgets.waste_calculator import waste_calculator
 
 
 def draw_values(**values):
@@ -23,8 +27,22 @@ def draw_values(**values):
         lambda draw: widgets.shared_or_private(draw, ["made", "stored", "flushed", "closed"]),
         lambda draw: CallExplorer(draw, calls.CONTROLS, calls.Choice()._asdict()),
         full_or_lazy,
+        waste_calculator,
+        lambda draw: sharing_dashboard(draw, ["map", "read()"]),
+        lambda draw: layout_explorer(draw, ["one molecule", "100 in a row"], (4, 19, 425)),
+        lambda draw: training_view(draw, None, ["memory", "map"], (64, 256), [0, 2]),
     ],
-    ids=["record_inspector", "address_space", "shared_or_private", "call_explorer", "full_or_lazy"],
+    ids=[
+        "record_inspector",
+        "address_space",
+        "shared_or_private",
+        "call_explorer",
+        "full_or_lazy",
+        "waste_calculator",
+        "sharing_dashboard",
+        "layout_explorer",
+        "training_view",
+    ],
 )
 def test_every_control_at_both_ends(make):
     calls = []

@@ -1,0 +1,27 @@
+"""Waste and fragmentation (lesson 10): whole pages and holes, computed and as the kernel says."""
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from . import View, choice
+
+RECORD_BYTES = (40, 256, 1000, 5000, 20_000)
+PIECE_MIB = (16, 32, 64)
+FREED = ("every 2nd", "every 4th", "the first half")
+ASKED_MIB = (8, 48, 96, 192, 320)
+
+
+def waste_calculator(draw: Callable[..., tuple[Figure, str]]) -> View:
+    """Record size; pieces, which of them are freed, and a map to ask for (lesson 10).
+
+    ``draw(record_bytes=..., piece_mib=..., freed=..., asked_mib=...)`` computes, asks the kernel,
+    and returns the picture and its sentence.
+    """
+    return View(
+        draw,
+        record_bytes=choice("bytes a record", RECORD_BYTES, 256),
+        piece_mib=choice("MiB a piece", PIECE_MIB, 32),
+        freed=choice("freed", FREED),
+        asked_mib=choice("MiB asked for", ASKED_MIB, 96),
+    )

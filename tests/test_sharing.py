@@ -1,0 +1,463 @@
+"""Lesson 09: processes that hold something at once, and what is said of their memory.
+
+The second instrument for PSS and USS is counting by hand: which pages of the file each process has
+mapped (bit 63 of /proc/PID/pagemap), and how many processes have each.
+"""
+
+import ast
+import json
+import mmap
+import os
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import psutil
+import pytest
+from nbclient import NotebookClient
+from test_lazy import Watch
+
+from qm9lab import data, measure, plots, sharing
+from qm9lab.plots import sharing as pictures
+from qm9lab.sharing import holders
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOK = ROOT / "notebooks" / "09_sharing.ipynb"
+MIB = 1 << 20
+PAGE = mmap.PAGESIZE
+
+needs_pss = pytest.mark.skipif(
+    sharing.memory().pss_anonymous_bytes is None, reason="needs /proc/PID/smaps_rollup"
+)
+
+
+def code_of(notebook=NOTEBOOK):
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """The lesson's scripts, by the names that its cells give them."""
+    found = {}
+    for source in code_of():
+        for node in ast.parse(source).body:
+            if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
+                continue
+            name, value = node.targets[0].id, node.value
+            if name.isupper() and name != "WAYS":
+                found[name] = eval(compile(ast.Expression(value), name, "eval"), {}, found)
+    return found
+
+
+@pytest.fixture
+def path():
+    made = data.lesson_folder() / "test_sharing.dat"
+    made.write_bytes(np.random.default_rng(1).bytes(16 * MIB))
+    yield made
+    made.unlink()
+
+
+# The scripts ---------------------------------------------------------------------------------
+
+
+def test_the_scripts_type_the_calls_that_the_lesson_is_about(scripts):
+    expected = {
+        "MAP": "mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)",
+        "READ": "f.read()",
+        "FORK": "os.fork()",
+        "STORE": "mmap.mmap(f.fileno(), 0, access=getattr(mmap, sys.argv[2]))",
+        "COUNT": "counter = memoryview(mmap.mmap(f.fileno(), 0))",
+        "LOCK": "fcntl.lockf(f, fcntl.LOCK_EX)",
+        "MANY": "counter[0] += 1",
+        "DATASETS": "columns.MappedQM9(columns_path)",
+        "USE": "DataLoader(dataset, ",
+        "SIZES": "ForkingPickler.dumps(part)",
+    }
+    assert set(scripts) == set(expected)
+    for name, call in expected.items():
+        assert call in scripts[name], name
+        compile(scripts[name], name, "exec")
+        assert "sleep" not in scripts[name]
+
+
+# Holders -------------------------------------------------------------------------------------
+
+ECHO = """
+import os, sys
+def who(): return os.getpid()
+def args(): return sys.argv[1:]
+def refuse(): raise PermissionError(13, "no")
+def fail(): raise ValueError("oh no")
+def workers():
+    import subprocess
+    one = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    globals()["kept"] = one
+    return one.pid
+"""
+
+
+def test_processes_answer_in_order_and_are_gone_after_the_with():
+    with sharing.holding(ECHO, 3, "a b", 5) as three:
+        assert [int(each.tell("who")) for each in three] == [each.pid for each in three]
+        assert three[0].tell("args") == "['a b', '5']"
+        assert three[1].tell("refuse") == "PermissionError"
+        for each in three:
+            each.say("who")
+        assert [int(each.hear()) for each in three] == [each.pid for each in three]
+        assert three[2].leave() == 0
+    assert not any(psutil.pid_exists(each.pid) for each in three)
+
+
+def test_an_error_ends_it_and_is_told_with_its_last_words():
+    with (
+        pytest.raises(RuntimeError, match="(?s)exit status 1.*oh no"),
+        sharing.holding(ECHO, 1) as a,
+    ):
+        a[0].tell("fail")
+    with pytest.raises(RuntimeError, match="exit status 3"):
+        with sharing.holding("raise SystemExit(3)", 2):
+            pass
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_all_are_ended_when_the_body_fails_and_what_they_started_too():
+    with pytest.raises(ZeroDivisionError), sharing.holding(ECHO, 2) as pair:
+        started = int(pair[0].tell("workers"))
+        assert psutil.pid_exists(started)
+        raise ZeroDivisionError
+    # The signal was sent to the group; one that is busy dying is no child of ours to wait for.
+    deadline_s = time.monotonic() + 30
+    while os.name != "nt" and is_alive(started):
+        assert time.monotonic() < deadline_s, "what the first one started was not ended"
+        time.sleep(0.01)
+    assert not any(psutil.pid_exists(each.pid) for each in pair)
+
+
+def test_one_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(holders, "TIMEOUT_S", 0.2)
+    with pytest.raises(TimeoutError, match="expected a line from process"):
+        with sharing.holding("input()", 1):
+            pass
+
+
+def test_memory_of_nobody_and_sums_with_a_gap():
+    with sharing.holding("", 1) as (one,):
+        assert one.leave() == 0
+    with pytest.raises(ProcessLookupError, match=str(one.pid)):
+        sharing.memory(one.pid)
+    known = sharing.Memory(5, 4, 3, 2, "here")
+    partly = sharing.Memory(5, None, 3, None, "here")
+    assert sharing.total([known, known])[:4] == (10, 8, 6, 4)
+    assert sharing.total([known, partly])[:4] == (10, None, 6, None)
+    assert known.since(known)[:4] == (0, 0, 0, 0) and partly.since(known)[1] is None
+
+
+# Memory --------------------------------------------------------------------------------------
+
+
+def smaps(pid, name):
+    """Rss, Pss and private bytes of the regions of a file, of another process, from smaps."""
+    sums, ours = dict.fromkeys(("Rss", "Pss", "Private_Clean", "Private_Dirty"), 0), False
+    with open(f"/proc/{pid}/smaps") as f:
+        for line in f:
+            head = line.split()
+            if not head[0].endswith(":"):
+                ours = line.rstrip().endswith(name)
+            elif ours and head[0][:-1] in sums:
+                sums[head[0][:-1]] += int(head[1]) * 1024
+    return sums["Rss"], sums["Pss"], sums["Private_Clean"] + sums["Private_Dirty"]
+
+
+def mapped(pid, name, n_pages):
+    """Which pages of the file the process has mapped: bit 63 of its pagemap."""
+    with open(f"/proc/{pid}/maps") as f:
+        (line,) = [line for line in f if line.rstrip().endswith(name)]
+    start = int(line.partition("-")[0], 16)
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as f:
+        f.seek(start // PAGE * 8)
+        return np.frombuffer(f.read(n_pages * 8), np.uint64) >> np.uint64(63) == 1
+
+
+PARTS = """
+import mmap, sys
+f = open(sys.argv[1], "rb")
+held = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+def first(): return sum(held[: len(held) // 2 : mmap.PAGESIZE])
+def middle(): return sum(held[len(held) // 4 : 3 * len(held) // 4 : mmap.PAGESIZE])
+def all(): return sum(held[:: mmap.PAGESIZE])
+"""
+
+
+@needs_pss
+@pytest.mark.timing
+def test_pss_and_uss_are_what_one_counts_by_hand_from_page_tables(path):
+    n_pages = path.stat().st_size // PAGE
+    with sharing.holding(PARTS, 3, path) as three:
+        before = [sharing.memory(each.pid) for each in three]
+        for each, word in zip(three, ("first", "middle", "all"), strict=True):
+            each.tell(word)
+        tables = [mapped(each.pid, path.name, n_pages) for each in three]
+        n_mappers = np.sum(tables, axis=0)
+        for each, old, table in zip(three, before, tables, strict=True):
+            rss, pss = table.sum() * PAGE, (table / np.maximum(n_mappers, 1)).sum() * PAGE
+            uss = (table & (n_mappers == 1)).sum() * PAGE
+            by_smaps = smaps(each.pid, path.name)
+            added = sharing.memory(each.pid).since(old)
+            assert by_smaps[0] == rss and abs(by_smaps[1] - pss) < 64 * 1024
+            assert by_smaps[2] == uss
+            few = MIB  # what the interpreter itself did meanwhile
+            assert abs(added.rss_bytes - rss) < few and abs(added.pss_bytes - pss) < few
+            assert abs(added.uss_bytes - uss) < few and added.pss_anonymous_bytes < few
+        assert len(set(n_mappers)) == 3  # pages of one, of two and of three
+
+
+@needs_pss
+@pytest.mark.timing
+def test_sums_over_readers_and_the_bill(scripts, path):
+    size = path.stat().st_size
+    maps = sharing.one_by_one(scripts["MAP"], path, 3)
+    reads = sharing.one_by_one(scripts["READ"], path, 3)
+    assert [j.n for j in maps] == [1, 2, 3]
+    assert [j.files["sum of RSS"] for j in (*maps, *reads)] == [1, 2, 3] * 2
+    assert [j.files["sum of PSS"] for j in (*maps, *reads)] == [1, 1, 1, 1, 2, 3]
+    if maps[0].cached_bytes is not None:
+        assert {j.cached_bytes for j in (*maps, *reads)} == {size}
+        assert [j.files["own + page cache"] for j in (*maps, *reads)] == [1, 1, 1, 2, 3, 4]
+
+
+def anonymous_pages(pid):
+    """Pages of a process that are in memory and no file's: bits 63 and 61 of its pagemap."""
+    n_pages = 0
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/pagemap", "rb", buffering=0) as f:
+        for line in maps:
+            start, end = (int(word, 16) for word in line.split()[0].split("-"))
+            if start < 2**63:  # the vsyscall page is the kernel's
+                f.seek(start // PAGE * 8)
+                entries = np.frombuffer(f.read((end - start) // PAGE * 8), np.uint64)
+                n_pages += int((entries >> np.uint64(61) == 0b100).sum())
+    return n_pages
+
+
+@needs_pss
+@pytest.mark.timing
+@pytest.mark.parametrize("way, n_files", [("MAP", 1), ("READ", 4)])
+def test_the_bill_is_the_pages_that_one_counts(scripts, path, way, n_files):
+    """A second instrument, with no PSS in it: pagemap for what is owned, mincore for the cache.
+
+    Free memory (/proc/meminfo) would be a third, but other processes move it by files' worth.
+    """
+    if measure.make_cold(path).n_cached != 0:
+        pytest.skip("not available here: this folder's files cannot be made cold")
+    with sharing.holding(scripts[way], 3, path) as three:
+        before = sum(anonymous_pages(each.pid) for each in three)
+        for each in three:
+            each.tell("get")
+        owned = sum(anonymous_pages(each.pid) for each in three) - before
+    gone = (owned + measure.cached_pages(path).sum()) * PAGE / path.stat().st_size
+    assert abs(gone - n_files) < 0.05
+
+
+@needs_pss
+@pytest.mark.timing
+def test_a_forked_reader_of_a_list_has_private_dirty_pages_and_faults(scripts):
+    record_path = data.record_file()
+    with sharing.holding(scripts["FORK"], 1, record_path) as (parent,):
+        (child,) = psutil.Process(parent.pid).children()
+        rows = []
+        for word in ("read_map", "read_array", "read_list"):
+            before = private_dirty(child.pid), measure.faults(pid=child.pid).minor
+            parent.tell(word)
+            after = private_dirty(child.pid), measure.faults(pid=child.pid).minor
+            rows.append([b - a for a, b in zip(before, after, strict=True)])
+    (by_map, _), (by_array, _), (by_list, n_faults) = rows
+    list_bytes = 130_831 * 60  # at least: 49 bytes and the text of each
+    assert by_list > list_bytes > 5 * max(by_map, by_array)
+    assert n_faults * PAGE > list_bytes
+
+
+def private_dirty(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return sum(int(line.split()[1]) for line in f if line.startswith("Private_Dirty")) * 1024
+
+
+# Two writers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "story, number",
+    [
+        ("A read, A write, B read, B write", 2),
+        ("A read, B read, A write, B write", 1),
+        ("A read, B read, B write, A write", 1),
+        ("B read, B write, B read, B write, A read, A write", 3),
+        ("AB many", None),
+    ],
+)
+def test_the_order_decides_every_time(scripts, path, story, number):
+    number_path = path.with_name("test_number.dat")
+    for _ in range(3):
+        played = sharing.play(scripts["COUNT"] + scripts["MANY"], number_path, story)
+        assert played.number == number or (number is None and played.number <= 400_000)
+        assert played.answers == ["None"] * len(played.answers)
+    number_path.unlink()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs fcntl")
+def test_a_lock_keeps_out_who_asks(scripts, path):
+    number_path, script = path.with_name("test_number.dat"), scripts["COUNT"] + scripts["LOCK"]
+    played = sharing.play(script, number_path, "A try_lock, B try_lock, A unlock, B try_lock")
+    assert played.answers[1] in ("BlockingIOError", "PermissionError")
+    assert played.answers[::2] == ["None", "None"] and played.answers[3] == "None"
+    played = sharing.play(script + scripts["MANY"], number_path, "AB many_locked")
+    assert played.number == 4_000
+    number_path.unlink()
+
+
+TRAPS = """
+import fcntl, os, sys
+f = open(sys.argv[1], "r+b")
+def tries(lock, f):
+    try:
+        lock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return "has it"
+    except OSError:
+        return "refused"
+def lock(): return tries(fcntl.lockf, f)
+def again(): return tries(fcntl.lockf, open(sys.argv[1], "r+b"))
+def close_another(): open(sys.argv[1], "rb").close()
+def flock(): return tries(fcntl.flock, f)
+def flock_in_child():
+    read_fd, write_fd = os.pipe()
+    if os.fork() == 0:
+        inherited, own = tries(fcntl.flock, f), tries(fcntl.flock, open(sys.argv[1], "rb"))
+        os.write(write_fd, f"{inherited}, {own}".encode())
+        os._exit(0)
+    os.wait()
+    return os.read(read_fd, 100).decode()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fcntl and fork")
+@pytest.mark.parametrize(
+    "story, answers",
+    [
+        ("A lock, A again", ["has it", "has it"]),  # so its threads are not kept apart
+        ("A lock, B lock, A close_another, B lock", ["has it", "refused", "None", "has it"]),
+        ("A flock, A flock_in_child", ["has it", "has it, refused"]),
+    ],
+)
+def test_the_traps_that_the_lesson_names(path, story, answers):
+    number_path = path.with_name("test_number.dat")
+    found = sharing.play(TRAPS, number_path, story).answers
+    number_path.unlink()
+    assert found == answers
+
+
+# Pickles -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_what_a_spawned_worker_is_sent(scripts, tmp_path):
+    """The loader's pickler sends little more than the strings; of the mapped data set, a path."""
+    graphs_path, _ = data.prepare(progress=False)
+    strings = "def strings(): return len(pickle.dumps([dataset[:1000].smiles]))\n"
+    few = "def few(): globals()['dataset'] = dataset[:3000]\n"
+    script = scripts["DATASETS"] + scripts["USE"] + scripts["SIZES"] + strings + few
+    with sharing.holding(script, 1, tmp_path / "x.cols", graphs_path) as (one,):
+        for word in ("load", "few", "write"):
+            one.tell(word)
+        n_strings = int(one.tell("strings"))
+        whole, plain, by_loader = json.loads(one.tell("sizes"))
+        assert whole > plain > 5 * by_loader > 5 * n_strings
+        one.tell("lazy")
+        whole, plain, by_loader = json.loads(one.tell("sizes"))
+        assert plain == by_loader < 1000 and whole < 1000
+
+
+# Pictures ------------------------------------------------------------------------------------
+
+
+def memory(rss, pss=None, uss=None, own=None):
+    parts = (None if part is None else int(part * MIB) for part in (rss, pss, uss, own))
+    return sharing.Memory(*parts, "")
+
+
+def joined(n, added, cached=4):
+    return sharing.Joined(n, 4 * MIB, added, cached and cached * MIB, "no")
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_the_sums_are_drawn_as_they_are():
+    rows = [joined(1, memory(4, 4, 4, 0)), joined(2, memory(8, 4, 0, 0))]
+    figure = pictures.joining(plots.new_figure(6, 3), {"map": rows, "none": [joined(1, memory(4))]})
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert lines["sum of RSS"] == [4, 8] and lines["sum of PSS"] == [4, 4]
+    assert lines["page cache"] == [4, 4]
+    assert texts(figure.axes[1]) == ["sum of PSS:\nnot available here"]
+
+
+def test_the_bill_has_own_memory_and_the_cache_once():
+    ax = pictures.bill(plots.new_figure(6, 3).subplots(), joined(2, memory(10, 9, 8, 8)))
+    bars = [(patch.get_x(), patch.get_width()) for patch in ax.patches]
+    assert bars == [(0, 8), (8, 2), (0, 8), (8, 1), (0, 4), (0, 8), (8, 4)]
+    assert texts(ax) == ["10 MiB", "9 MiB", "4 MiB", "12 MiB"]
+    ax = pictures.bill(plots.new_figure(6, 3).subplots(), joined(2, memory(10), None))
+    assert texts(ax) == ["10 MiB", *["not available here"] * 3]
+    assert [patch.get_width() for patch in ax.patches] == [10]
+
+
+def test_a_process_is_drawn_by_its_pss_with_marks_for_rss_and_uss():
+    ax = pictures.processes(
+        plots.new_figure(6, 3).subplots(), ["a", "b"], [memory(8, 5, 1, 2), memory(8)]
+    )
+    assert [(patch.get_x(), patch.get_width()) for patch in ax.patches] == [(0, 2), (2, 3)]
+    assert [line.get_xdata()[0] for line in ax.lines] == [8, 1, 8]
+    assert texts(ax) == ["PSS: not available here"]
+
+
+def test_families_share_an_axis_and_name_their_workers():
+    told = [sharing.Told("", [memory(k, k, 1, 1)] * n) for k, n in ((8, 1), (4, 3), (8, 1))]
+    small = [sharing.Told("", [memory(2, 2, 1, 1)] * n) for n in (1, 2, 1)]
+    figure = pictures.families(plots.new_figure(8, 3), {"x": told, "y": small})
+    left, right = figure.axes
+    assert left.get_xlim() == right.get_xlim()
+    assert "x" in (left.get_title(), left.get_title(loc="left"))
+    assert len(left.patches) == 10 and len(right.patches) == 8
+
+
+# The lesson ----------------------------------------------------------------------------------
+
+
+@needs_pss
+@pytest.mark.slow
+@pytest.mark.timing
+def test_the_lesson_takes_less_than_2_gb_and_leaves_nothing(capsys):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("print(data.lesson_folder(), os.getpid())"))
+    there = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    start_s = time.monotonic()
+    with Watch() as watch:
+        NotebookClient(notebook, timeout=180, resources=there).execute()
+    elapsed_s = time.monotonic() - start_s
+    folder, pid = notebook.cells[-1].outputs[0]["text"].rsplit(maxsplit=1)
+    with capsys.disabled():
+        print(
+            f"\nlesson 09: {elapsed_s:.0f} s; most memory of kernel and children: "
+            f"RSS {watch.most_rss / MIB:,.0f} MiB, PSS {watch.most_pss / MIB:,.0f} MiB"
+        )
+    # RSS counts what is shared once for each: the lesson says which of the two to believe.
+    assert watch.most_pss < 2 * 10**9
+    assert not Path(folder).exists() and not psutil.pid_exists(int(pid))
+    left = [each for each in psutil.process_iter(["cmdline"]) if folder in str(each.info)]
+    assert not left
