@@ -435,10 +435,16 @@ def unchecked_span(self, index, rows_of):
     return ends[index], ends[index + 1]
 
 
-def unchecked_rows(self, indices, rows_of):
+def unchecked_molecule(self, index, right=reading.Columns.molecule):
+    parts = list(self._of_molecule)
+    parts[1:8:2] = [sys.maxsize] * 4  # the number of rows of atoms, edges, SMILES and names
+    self._of_molecule = parts
+    return right(self, index)
+
+
+def unchecked_spans(self, indices, rows_of):
     ends = self._arrays[self._ends[rows_of][1]]
-    counts = ends[indices + 1] - ends[indices]
-    return layout.row_numbers(ends[indices], counts), counts
+    return ends[indices], ends[indices + 1]
 
 
 def unchecked_text(self, index, name):
@@ -466,7 +472,8 @@ def instead(call):
 BROKEN = {
     "sections are not checked": (layout, "check_sections", lambda *_: None),
     "spans are not checked": (reading.Columns, "_span", unchecked_span),
-    "rows are not checked": (reading.Columns, "_rows", unchecked_rows),
+    "molecules are not checked": (reading.Columns, "molecule", unchecked_molecule),
+    "batches are not checked": (reading.Columns, "_spans", unchecked_spans),
     "texts are not checked": (reading.Columns, "_text", unchecked_text),
     "verify checks no offsets": (reading, "check_ends", lambda *_: None),
     "verify checks no checksums": (reading.Columns, "verify", offsets_alone),

@@ -35,7 +35,8 @@ OUTCOMES = ("refused when opened", "refused when used", "accepted")
 FOUND = {
     "sections are not checked": "Error: ",
     "spans are not checked": "Wrong: ",
-    "rows are not checked": "ValueError: ",
+    "molecules are not checked": "Wrong: ",
+    "batches are not checked": "Wrong: gathered what",
     "texts are not checked": "UnicodeDecodeError: ",
     "verify checks no offsets": "Wrong: verified, and yet offsets fall",
     "verify checks no checksums": "Wrong: a change was not seen",

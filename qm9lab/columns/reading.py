@@ -19,7 +19,6 @@ from .layout import (
     check_ends,
     n_rows_of,
     read_header,
-    row_numbers,
 )
 
 if TYPE_CHECKING:
@@ -92,11 +91,23 @@ class Columns:
         }
         whole = memoryview(buffer).cast("B")
         # A memoryview gives one item as a Python int in a third of NumPy's time.
-        self._ends = {}
-        for rows_of, name in OFFSETS.items():
-            first, n_bytes = self.sections[name].offset_bytes, self.sections[name].length_bytes
-            ends = whole[first : first + n_bytes].cast("q")
-            self._ends[rows_of] = ends, name, n_rows_of(rows_of, self._arrays)
+        self._bytes = {
+            s.name: whole[s.offset_bytes : s.offset_bytes + s.length_bytes]
+            for s in self.sections.values()
+        }
+        self._ends = {
+            rows_of: (self._bytes[name].cast("q"), name, n_rows_of(rows_of, self._arrays))
+            for rows_of, name in OFFSETS.items()
+        }
+        # All that molecule() needs, in one tuple: each look into a dict costs as much as a view.
+        self._of_molecule = (
+            *(part for ends, _, n_rows in self._ends.values() for part in (ends, n_rows)),
+            self._bytes["idx"].cast("q"),
+            *(self._arrays[name] for name in ("y", "z", "pos", "x", "edge_index", "edge_attr")),
+            self._bytes["smiles"],
+            self._bytes["name"],
+            len(self._arrays["idx"]),
+        )
 
     def __len__(self) -> int:
         """The number of molecules."""
@@ -161,7 +172,7 @@ class Columns:
     def _text(self, index: int, field: str) -> str:
         first, last = self._span(index, field)
         try:
-            return str(self._arrays[field].data[first:last], "utf-8")
+            return str(self._bytes[field][first:last], "utf-8")
         except UnicodeDecodeError as error:
             raise ColumnsError(
                 f"{self._path}: section {field!r}, molecule {index}: expected UTF-8, found byte "
@@ -170,19 +181,36 @@ class Columns:
 
     def molecule(self, index: int) -> Molecule:
         """One molecule as views, at the same cost wherever it lies. Errors as for ``span``."""
-        index, all_of = self._index(index), self._arrays
-        atom, atom_end = self._span(index, "atom")
-        edge, edge_end = self._span(index, "edge")
-        return Molecule(
-            all_of["idx"].item(index),
-            all_of["y"][index],
-            all_of["z"][atom:atom_end],
-            all_of["pos"][atom:atom_end],
-            all_of["x"][atom:atom_end],
-            all_of["edge_index"][edge:edge_end].T,
-            all_of["edge_attr"][edge:edge_end],
-            self._text(index, "smiles"),
-            self._text(index, "name"),
+        atoms, n_atoms, edges, n_edges, texts, n_text, names, n_names, *fields = self._of_molecule
+        idx, y, z, pos, x, edge_index, edge_attr, smiles, name, n = fields
+        if type(index) is not int or not 0 <= index < n:
+            index = self._index(index)
+        end = index + 1
+        a, b, c, d = atoms[index], atoms[end], edges[index], edges[end]
+        s, t, u, v = texts[index], texts[end], names[index], names[end]
+        if not (
+            0 <= a <= b <= n_atoms
+            and 0 <= c <= d <= n_edges
+            and 0 <= s <= t <= n_text
+            and 0 <= u <= v <= n_names
+        ):
+            (a, b), (c, d), (s, t), (u, v) = (self._span(index, rows_of) for rows_of in OFFSETS)
+        atom, edge = slice(a, b), slice(c, d)
+        try:
+            texts = str(smiles[s:t], "utf-8"), str(name[u:v], "utf-8")
+        except UnicodeDecodeError:
+            texts = self._text(index, "smiles"), self._text(index, "name")
+        return Molecule._make(
+            (
+                idx[index],
+                y[index],
+                z[atom],
+                pos[atom],
+                x[atom],
+                edge_index[edge].T,
+                edge_attr[edge],
+                *texts,
+            )
         )
 
     def gather(self, indices, fields: Iterable[str] = FIELDS) -> dict[str, Any]:
@@ -213,16 +241,23 @@ class Columns:
         fields = (fields,) if isinstance(fields, str) else tuple(fields)
         if unknown := set(fields).difference(FIELDS):
             raise KeyError(f"expected fields of {FIELDS}, found {sorted(unknown)}")
-        taken, rows = {}, {"molecule": indices}
+        taken, spans = {}, {}
         for field in fields:
             rows_of = SECTIONS[field].rows_of
-            if field in ("smiles", "name"):
-                taken[field] = self._texts(indices, field)
+            if rows_of == "molecule":
+                # Each index was checked: "clip" saves NumPy a second look and a buffer.
+                taken[field] = self._arrays[field].take(indices, axis=0, mode="clip")
                 continue
-            if rows_of not in rows:
-                rows[rows_of], taken[f"n_{rows_of}s"] = self._rows(indices, rows_of)
-            # Each row was checked: "clip" saves NumPy a second look and a buffer.
-            taken[field] = self._arrays[field].take(rows[rows_of], axis=0, mode="clip")
+            if rows_of not in spans:
+                spans[rows_of] = self._spans(indices, rows_of)
+            first, last = spans[rows_of]
+            if field in ("smiles", "name"):
+                taken[field] = self._texts(indices, field, first, last)
+            else:
+                taken[f"n_{rows_of}s"] = last - first
+                array = self._arrays[field]
+                joined = np.frombuffer(self._joined(field, first, last), array.dtype)
+                taken[field] = joined.reshape(-1, *array.shape[1:])
         return taken
 
     def _indices(self, indices) -> np.ndarray:
@@ -239,17 +274,24 @@ class Columns:
         found = found.astype(np.intp, copy=False)
         return np.where(found < 0, found + n, found)
 
-    def _texts(self, indices: np.ndarray, field: str) -> list[str]:
+    def _joined(self, field: str, first: np.ndarray, last: np.ndarray) -> bytearray:
+        """The bytes of rows ``first`` to ``last`` of several molecules, one behind another."""
+        array, section = self._arrays[field], self._bytes[field]
+        n_bytes = array.itemsize * math.prod(array.shape[1:])
+        starts, ends = (first * n_bytes).tolist(), (last * n_bytes).tolist()
+        # One memcpy a molecule, where NumPy's take makes one a row.
+        return bytearray().join([section[a:b] for a, b in zip(starts, ends, strict=True)])
+
+    def _texts(self, indices, field: str, first: np.ndarray, last: np.ndarray) -> list[str]:
         """The strings of molecules; those in ASCII, as SMILES are, decoded all at once."""
-        rows, counts = self._rows(indices, field)
-        taken = self._arrays[field].take(rows, mode="clip").tobytes()
-        if not taken.isascii():  # a character may have several bytes
+        joined = self._joined(field, first, last)
+        if not joined.isascii():  # a character may have several bytes
             return [self._text(index, field) for index in indices.tolist()]
-        text, ends = taken.decode("ascii"), np.cumsum(counts).tolist()
+        text, ends = joined.decode("ascii"), np.cumsum(last - first).tolist()
         return [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
-    def _rows(self, indices: np.ndarray, rows_of: str) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of all rows of molecules, and how many each has."""
+    def _spans(self, indices: np.ndarray, rows_of: str) -> tuple[np.ndarray, np.ndarray]:
+        """First rows of molecules, and the rows behind their last, checked; (n,) int64 each."""
         _, name, n_rows = self._ends[rows_of]
         ends = self._arrays[name]
         first, last = ends[indices], ends[indices + 1]
@@ -257,12 +299,11 @@ class Columns:
         if bad.any():
             k = int(bad.argmax())
             raise self._out_of_section(name, int(indices[k]), n_rows, (int(first[k]), int(last[k])))
-        counts = last - first
-        if counts.sum() > n_rows:  # then some are asked for twice, or offsets fall and rise again
+        if (last - first).sum() > n_rows:  # some are asked for twice, or offsets fall and rise
             once = np.unique(indices)
             if (ends[once + 1] - ends[once]).sum() > n_rows:
                 check_ends(name, ends, n_rows, self._path)
-        return row_numbers(first, counts), counts
+        return first, last
 
     def tensors(self) -> dict[str, "torch.Tensor"]:
         """Each section as a torch tensor over the same bytes, without a copy.

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,24 +129,29 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
         raise FileExistsError(errno.EEXIST, "expected a file to replace, found none", str(path))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "xb") as f, ThreadPoolExecutor(1) as pool:
-            # The checksums are computed while the sections are written.
+        with open(temporary, "xb", buffering=0) as f, ThreadPoolExecutor(1) as pool:
+            # The checksums are computed while the sections are written and the disk takes them.
             in_time = [pool.submit(zlib.crc32, bytes_of(arrays[name])) for name in SECTIONS]
-            f.write(bytes(ALIGNMENT_BYTES))
             for entry in entries:
-                f.seek(entry.offset_bytes)
-                f.write(bytes_of(arrays[entry.name]))
+                _write_at(f, entry.offset_bytes, bytes_of(arrays[entry.name]))
             f.truncate(n_bytes)  # where the last sections are empty
+            os.fsync(f.fileno())
             entries = [e._replace(crc32=c.result()) for e, c in zip(entries, in_time, strict=True)]
-            f.seek(0)
-            f.write(header(entries, n_molecules, n_bytes))
-            f.flush()
+            _write_at(f, 0, header(entries, n_molecules, n_bytes).ljust(ALIGNMENT_BYTES, b"\0"))
             os.fsync(f.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _write_at(f: FileIO, offset_bytes: int, content) -> None:
+    """Write all bytes of a buffer: one write(2) may take fewer, and takes no more than 2 GiB."""
+    f.seek(offset_bytes)
+    left = memoryview(content)
+    while left:
+        left = left[f.write(left) :]
 
 
 def _sync_folder(folder: Path) -> None:
