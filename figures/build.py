@@ -343,12 +343,13 @@ def three_layouts(figure) -> None:
     )
     arrow(ax, (left + wanted + 0.5, 4.8), (left + sum(widths[:wanted]) + 0.15, 5.95), "#D55E00")
     cell(ax, left, 9.7, 2.2, 1.1, Look("#D9D9D9", "", "#222222"), "header,\ntable", fontsize=8.5)
-    for k, (name, rows) in enumerate((("value", (2, 1)), ("ends", (2, 2)), ("SMILES", (1.6, 1.7)))):
+    sections = ("values", (2, 1)), ("offsets", (2, 2)), ("SMILES", (1.6, 1.7))
+    for k, (name, rows) in enumerate(sections):
         x, (at, width) = left + 4.0 * (k + 1), rows
         cell(ax, x, 9.7, 3.1 + 0.4 * (k == 2), 1.1, plain)
         cell(ax, x + at * 0.62, 9.7, width * 0.45, 1.1, lit)
         arrow(ax, (left + 1.1, 9.7), (x + 0.05, 9.65), "#444444", bend=-0.32 - 0.02 * k)
-        say(ax, x, 11.2, f"all of field {name}", **small)
+        say(ax, x, 11.2, f"all {name}", **small)
     for k in range(9):
         x = left + 2.0 * k
         if x < 20.8:
@@ -383,11 +384,11 @@ def map_costs(figure) -> None:
     arrow(ax, (1.15, 4.6), (1.15, 4.0), "#0072B2")
     say(ax, 0, 7.2, "How much of the map did\nnobody ask for?", **small)
     # A window of addresses.
-    say(ax, 8.4, 0.5, "one piece", **bold)
-    say(ax, 8.4, 1.9, "a window of addresses", **small)
+    say(ax, 8.4, 0.5, "addresses", **bold)
+    say(ax, 8.4, 1.9, "a window: grey is taken", **small)
     cell(ax, 8.4, 2.6, 7.2, 1.4, HOLE)
     for x, width in ((8.8, 1.1), (11.0, 0.9), (12.6, 1.3), (14.9, 0.7)):
-        cell(ax, x, 2.6, width, 1.4, MEANINGS[MAPPED])
+        cell(ax, x, 2.6, width, 1.4, Look("#8C8C8C", "", "#FFFFFF"))
     cell(ax, 8.4, 4.6, 2.0, 0.9, Look("#FFFFFF", "", "#222222"), "asked for")
     say(ax, 8.4, 6.1, "to the same scale", **small)
     say(ax, 8.4, 7.2, "Much is free. Is there\nroom for this one?", **small)

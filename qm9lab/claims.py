@@ -1,7 +1,7 @@
 """Public claims about maps, and verdicts that are computed from what was measured (lesson 10).
 
-The claims stand in ``claims.toml``, each with its address; the cases in which a claim is tried, and
-whether it holds there, come from the lesson.
+The claims stand in ``claims.toml``, each with its address, its yardstick and the names of the cases
+in which it is tried; whether it holds in a case comes from the lesson.
 """
 
 import tomllib
@@ -36,10 +36,29 @@ def judge(cases: Mapping[str, bool | None]) -> Judgement:
     return Judgement(verdict, "; ".join(f"{case}: {words[h]}" for case, h in cases.items()))
 
 
-def public_claims() -> list[tuple[str, str]]:
-    """The claims of ``claims.toml``, each with the address where it stands."""
+class Claim(NamedTuple):
+    """A claim in our words, where it stands, and how it is tried.
+
+    Attributes
+    ----------
+    claim, address : str
+    holds_if : str
+        The yardstick: what is seen in a case in which the claim holds.
+    cases : tuple of str
+        The names of the cases.
+    """
+
+    claim: str
+    address: str
+    holds_if: str
+    cases: tuple[str, ...]
+
+
+def public_claims() -> list[Claim]:
+    """The claims of ``claims.toml``, in its order."""
     text = Path(__file__).with_name("claims.toml").read_text(encoding="utf-8")
-    return [(each["claim"], each["address"]) for each in tomllib.loads(text)["claims"]]
+    listed = tomllib.loads(text)["claims"]
+    return [Claim(**{**each, "cases": tuple(each["cases"])}) for each in listed]
 
 
 class Claims:
@@ -50,7 +69,7 @@ class Claims:
     guesses : sequence
         The learner's guesses, in order; ``...`` for none yet. The first letter counts: t, f, d
         (or i).
-    claims : sequence of (claim, address), optional
+    claims : sequence of Claim, optional
         Those of ``claims.toml``, unless told otherwise.
     """
 
@@ -67,10 +86,13 @@ class Claims:
         cases : mapping of str to callable
             Name of the case -> a function that says whether the claim holds in it. One that
             returns None or computes with it, which stands for what this system has not got, says
-            nothing.
+            nothing. The names are those of the claim, which the learner read before guessing.
         """
         if not 1 <= number <= len(self.claims):
             raise ValueError(f"expected a claim from 1 to {len(self.claims)}, found {number}")
+        if tuple(cases) != tuple(self.claims[number - 1].cases):
+            expected = list(self.claims[number - 1].cases)
+            raise ValueError(f"claim {number}: expected the cases {expected}, found {list(cases)}")
         found = {}
         for case, holds in cases.items():
             try:
@@ -99,29 +121,31 @@ class Claims:
         return f"your guesses: {self.n_right} of {len(self.claims)} as computed here"
 
     def _rows(self):
-        for number, (claim, address) in enumerate(self.claims, 1):
+        for number, claim in enumerate(self.claims, 1):
             found = self.judged.get(number, Judgement("not judged yet", ""))
-            yield number, claim, address, _word(self.guesses[number - 1]), found
+            yield number, claim, _word(self.guesses[number - 1]), found
 
     def __repr__(self) -> str:
         lines = [self._caption]
-        for number, claim, _, guess, (verdict, cases) in self._rows():
-            lines += [f"{number:2} {verdict.upper()} (your guess: {guess}): {claim}"]
-            lines += [f"   {cases}"] if cases else []
+        for number, claim, guess, (verdict, cases) in self._rows():
+            lines += [f"{number:2} {verdict.upper()} (your guess: {guess}): {claim.claim}"]
+            lines += [f"   {claim.holds_if}? {cases}"] if cases else []
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         heads = "".join(f'<th style="text-align:left">{h}</th>' for h in HEADS)
         rows = []
-        for number, claim, address, guess, (verdict, cases) in self._rows():
-            link = f'<a href="{escape(address, quote=True)}">{escape(claim)}</a>'
-            cells = (f"{number}", link, escape(guess), f"<b>{escape(verdict)}</b>", escape(cases))
+        for number, claim, guess, (verdict, cases) in self._rows():
+            link = f'<a href="{escape(claim.address, quote=True)}">{escape(claim.claim)}</a>'
+            words = escape(guess), f"<b>{escape(verdict)}</b>", escape(claim.holds_if)
+            cells = (f"{number}", link, *words, escape(cases).replace("; ", "<br>"))
             rows.append("".join(f'<td style="text-align:left">{cell}</td>' for cell in cells))
         body = "</tr><tr>".join(rows)
         return f"<p>{self._caption}</p><table><tr>{heads}</tr><tr>{body}</tr></table>"
 
 
-HEADS = ("", "the claim, and where it stands", "your guess", "verdict here", "computed from")
+HEADS = ("", "the claim, and where it stands", "your guess", "verdict here")
+HEADS += ("it holds in a case, if", "the cases")
 
 
 def _word(guess) -> str:

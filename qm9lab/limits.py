@@ -13,14 +13,14 @@ NOT_HERE = "not available here"
 
 
 class Waste(NamedTuple):
-    """Bytes that were asked for, and bytes of whole pages that the maps of them take."""
+    """Bytes that were asked for, and bytes of the pages that are mapped once all were read."""
 
     asked_bytes: int
     mapped_bytes: int
 
     @property
     def share(self) -> float:
-        """The part of the mapped bytes that nobody asked for, from 0 to 1."""
+        """The part of the pages that nobody asked for, from 0 to 1."""
         return 1 - self.asked_bytes / self.mapped_bytes if self.mapped_bytes else 0.0
 
 
@@ -33,7 +33,7 @@ def pages_spanned(start_bytes: int, length_bytes: int, page_bytes: int = mmap.PA
 
 
 def waste(spans: Iterable[tuple[int, int]], page_bytes: int = mmap.PAGESIZE) -> Waste:
-    """What one map a span takes, where a map begins on the page that its first byte lies on.
+    """The whole pages of one map a span, each map beginning on the page of its first byte.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Window(NamedTuple):
     Attributes
     ----------
     begin, end : int
-        Where the window begins and ends.
+        Where the window begins (its lowest piece: the kernel varies it a little) and ends.
     freed_bytes : int
         The sum of the pieces that were given back.
     taken : list of (start, end)

@@ -279,7 +279,7 @@ def table(peers: list[Peer], why_no_split: str = "") -> Source:
         sizes = peer.anonymous_bytes, peer.file_bytes, peer.disk_bytes
         words = ("-" if n is None else f"{n / 2**20:,.1f} MiB" for n in sizes)
         lines.append(
-            f"{peer.name:20} {1e6 * peer.get_s:>11,.1f} us " + " ".join(map("{:>11}".format, words))
+            f"{peer.name:20} {1e6 * peer.get_s:>11,.1f} µs " + " ".join(map("{:>11}".format, words))
         )
     if any(p.anonymous_bytes is None and not p.source for p in peers):
         lines.append(f"-: {why_no_split}")

@@ -110,10 +110,11 @@ def map_behind(array) -> mmap.mmap | None:
 
 
 def best_s(act: Callable, *args, repeat: int = 5) -> float:
-    """The shortest time of several calls of ``act(*args)``, in seconds.
+    """The shortest time of several calls of ``act(*args)``, warm, in seconds.
 
-    Quick acts are called often enough for a clock to see.
+    A first call is not timed. Quick acts are called often enough for a clock to see.
     """
+    act(*args)
     once_s = timeit.timeit(lambda: act(*args), number=1)
     number = max(1, int(1e-3 / max(once_s, 1e-7)))
     return min(timeit.repeat(lambda: act(*args), number=number, repeat=repeat)) / number

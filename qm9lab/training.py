@@ -5,17 +5,20 @@ DataLoader: this module looks at the processes while they run.
 """
 
 import json
+import mmap
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from . import measure, sharing
+import numpy as np
 
-LOOK_EVERY_S = 0.2
 MIB = 1 << 20
 NO_NUMBER = "not available here, because this system does not tell that part of its memory"
+FILE_PAGE_BITS = np.uint64(1 << 63 | 1 << 61)
+"""Of a pagemap entry: in memory, and a page of a file (or shared), no private copy of one."""
 
 
 class Member(NamedTuple):
@@ -23,41 +26,77 @@ class Member(NamedTuple):
 
     Attributes
     ----------
-    anonymous_bytes, file_bytes : resident memory, as ``measure.resident`` splits it
-    pss_anonymous_bytes : anonymous pages, each divided by the number of processes that have it
-    pss_bytes, uss_bytes : as ``sharing.memory`` has them
+    anonymous_bytes : resident anonymous memory, each page whole
+    share_bytes : the same with each page divided by the number of processes that have it
+    data_bytes : pages of the data file in its page table; pages of other files, such as those of
+        libraries, are not counted
     """
 
     anonymous_bytes: int | None
-    file_bytes: int | None
-    pss_anonymous_bytes: int | None
-    pss_bytes: int | None
-    uss_bytes: int | None
+    share_bytes: int | None
+    data_bytes: int | None
 
 
-def family() -> list[Member]:
+def family(path) -> list[Member]:
     """This process, then each of its workers that lives, in the order of their numbers.
+
+    Parameters
+    ----------
+    path : the data file, mapped or not
 
     Notes
     -----
     Workers are what ``multiprocessing.active_children()`` names, a DataLoader's among them. Other
-    children (a sampler, a script that a lesson runs) are none.
+    children (a sampler, a script that a lesson runs) are none. Source: ``Anonymous`` and
+    ``Pss_Anon`` of ``/proc/PID/smaps_rollup`` (Linux 5.4; proc_pid_smaps(5)), and ``data_bytes``.
     """
     workers = sorted(worker.pid for worker in multiprocessing.active_children())
     members = []
-    for pid in (None, *workers):
+    for pid in (os.getpid(), *workers):
         try:
-            kept, told = measure.resident(pid), sharing.memory(pid)
-        except ProcessLookupError:  # it has ended since
-            continue
-        told = told.pss_anonymous_bytes, told.pss_bytes, told.uss_bytes
-        members.append(Member(kept.anonymous_bytes, kept.file_bytes, *told))
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as f:
+                words = [line.split() for line in f][1:]
+            told = {name: int(n_kib) * 1024 for name, n_kib, *_ in words}
+            pair = told.get(b"Anonymous:"), told.get(b"Pss_Anon:")
+            members.append(Member(*pair, data_bytes(path, pid)))
+        except OSError:
+            if pid == os.getpid():  # else it has ended since
+                members.append(Member(None, None, None))
     return members
+
+
+def data_bytes(path, pid: int) -> int:
+    """Bytes of a file in the page table of a process, all its maps together.
+
+    Raises
+    ------
+    OSError
+        If there is no such process, or the system has no such files.
+
+    Notes
+    -----
+    Source: the file's regions in ``/proc/PID/maps``, and bits 63 and 61 of their entries in
+    ``/proc/PID/pagemap``: a page of a private map that was stored to counts no more.
+    """
+    name, n_pages = os.fsencode(os.path.realpath(path)), 0
+    with (
+        open(f"/proc/{pid}/maps", "rb") as regions,
+        open(f"/proc/{pid}/pagemap", "rb", buffering=0) as table,
+    ):
+        for line in regions:
+            span, *_, behind = line.rstrip(b"\n").split(maxsplit=5)
+            if behind != name:
+                continue
+            start, end = (int(address, 16) // mmap.PAGESIZE for address in span.split(b"-"))
+            table.seek(start * 8)
+            entries = np.frombuffer(table.read((end - start) * 8), np.uint64)
+            n_pages += int(((entries & FILE_PAGE_BITS) == FILE_PAGE_BITS).sum())
+    return n_pages * mmap.PAGESIZE
 
 
 def owned(members: list[Member]) -> int | None:
     """Anonymous memory of all together, in bytes, each page counted once."""
-    parts = [member.pss_anonymous_bytes for member in members]
+    parts = [member.share_bytes for member in members]
     return None if None in parts else sum(parts)
 
 
@@ -81,11 +120,12 @@ class Family(NamedTuple):
 
     def __repr__(self) -> str:
         names = ["before", "parent", *(f"worker {k}" for k in range(1, len(self.members)))]
-        lines = [f"{'':9}anonymous  file   PSS   USS"]
-        for name, member in zip(names, [self.before, *self.members], strict=True):
-            each = (member[0], member[1], member.pss_bytes, member.uss_bytes)
-            words = ("-" if n is None else f"{n / MIB:,.0f}" for n in each)
-            lines.append("{:9}{:>9}{:>6}{:>6}{:>6}".format(name, *words))
+        rows = dict(zip(names, [self.before, *self.members], strict=True))
+        rows["together, less before"] = (None, self.together_bytes, None)
+        lines = [f"{'MiB':21}  anonymous  its share  of the data file"]
+        for name, row in rows.items():
+            words = ("-" if n is None else f"{n / MIB:,.0f}" for n in row)
+            lines.append("{:21}  {:>9}  {:>9}  {:>16}".format(name, *words))
         if None in self.before:
             lines.append(f"-: {NO_NUMBER}")
         return "\n".join(lines)
@@ -120,21 +160,26 @@ def in_mib(numbers: Iterable[int | None]) -> list[int | str]:
     return [NO_NUMBER if n is None else round(n / MIB) for n in numbers]
 
 
-def best_rate(make_steps: Callable[[], Iterable], n_molecules: int, n_tries: int) -> float:
-    """Molecules a second of the fastest of some tries.
+def best_rates(makers: dict[str, Callable], n_molecules: int, n_tries: int) -> dict[str, float]:
+    """Molecules a second of the fastest try of each; the tries alternate.
+
+    So a burst of other work on the machine falls on all of them, not on one.
 
     Parameters
     ----------
-    make_steps : called for each try: an iterable to run through, batches or steps of a training
+    makers : name to what is called for each try: an iterable to run through, batches or steps of a
+        training
     n_molecules : in one run of it
     """
-    rates = []
+    rates = dict.fromkeys(makers, 0.0)
     for _ in range(n_tries):
-        start_s = time.perf_counter()
-        for _ in make_steps():
-            pass
-        rates.append(n_molecules / (time.perf_counter() - start_s))
-    return max(rates)
+        for name, make_steps in makers.items():
+            start_s = time.perf_counter()
+            for _ in make_steps():
+                pass
+            elapsed_s = time.perf_counter() - start_s
+            rates[name] = max(rates[name], n_molecules / elapsed_s)
+    return rates
 
 
 def calls_a_batch(make_batches: Callable[[], Iterable]) -> int:
@@ -159,58 +204,54 @@ def calls_a_batch(make_batches: Callable[[], Iterable]) -> int:
 
 
 class Log:
-    """The losses of a training, one a batch, and what its processes hold, looked at meanwhile.
+    """The losses of a training, one a batch, and what its processes hold after each.
 
-    Make it before the data is opened: that is the baseline.
+    Make it before the data is opened: that is the baseline. A look takes some milliseconds for
+    each GiB that a process has resident.
 
     Parameters
     ----------
-    batch_size : molecules a batch
+    path : the data file, whose pages are counted
+    n_molecules : in one epoch
+    batch_size : molecules a batch; the last one of an epoch may have fewer
 
     Attributes
     ----------
     losses : list of float, one a batch
-    t_s : list of float, when was looked, in seconds since the baseline
-    owned_bytes : list of int or None
+    seen : list of int, molecules seen at each look; the last ones are those after each loss
+    owned_bytes : list of int or None, one a look
         Anonymous memory added by then, of parent and workers, each page counted once.
-    file_bytes : list of list of int or None
-        File pages resident by then in each process, the parent (what it added) first.
+    data_bytes : list of list of int or None, one a look
+        Pages of the data file in each process's page table: what the parent added, then the
+        workers'.
     """
 
-    def __init__(self, batch_size: int = 1) -> None:
-        self.batch_size, self.losses = batch_size, []
-        self.t_s, self.owned_bytes, self.file_bytes = [], [], []
-        self._before, self._start_s = family(), time.monotonic()
+    def __init__(self, path, n_molecules: int, batch_size: int) -> None:
+        self.path, self.n_molecules, self.batch_size = path, n_molecules, batch_size
+        self.losses, self.seen, self.owned_bytes, self.data_bytes = [], [], [], []
+        self._before = family(path)
         self.look()
 
-    def note(self, loss: float) -> bool:
-        """Keep a loss; look, if the last look was long ago. True if it looked.
-
-        Looks take at most a tenth of the time.
-        """
+    def note(self, loss: float) -> None:
+        """Keep the loss of a batch, and look."""
         self.losses.append(loss)
-        if time.monotonic() - self._looked_s < max(LOOK_EVERY_S, 10 * self._cost_s):
-            return False
         self.look()
-        return True
 
     def look(self) -> None:
         """Look at the memory of all processes now."""
-        start_s = time.monotonic()
-        members, before = family(), self._before
-        self._looked_s = time.monotonic()
-        self._cost_s = self._looked_s - start_s
+        n_epochs, n_batches = divmod(len(self.losses), -(-self.n_molecules // self.batch_size))
+        self.seen.append(n_epochs * self.n_molecules + n_batches * self.batch_size)
+        members, before = family(self.path), self._before
         own = owned(members)
-        self.t_s.append(self._looked_s - self._start_s)
         self.owned_bytes.append(None if own is None else own - owned(before))
-        held = [member.file_bytes for member in members]
+        held = [member.data_bytes for member in members]
         if held[0] is not None:
-            held[0] -= before[0].file_bytes
-        self.file_bytes.append(held)
+            held[0] -= before[0].data_bytes
+        self.data_bytes.append(held)
 
 
 def in_words(logs: dict[tuple, Log], settings: tuple) -> str:
-    """Which run is shown, and which other runs have the same losses, to the last digit.
+    """Which run is shown, and which other runs have the same losses so far, to the last digit.
 
     Parameters
     ----------
@@ -224,6 +265,9 @@ def in_words(logs: dict[tuple, Log], settings: tuple) -> str:
     told, log = name(*settings), logs.get(settings)
     if log is None:
         return f"{told}: not run yet, press train."
-    same = [name(*s) for s, o in logs.items() if s != settings and o.losses == log.losses]
-    equal = " | ".join(same) or "no other run yet"
-    return f"{told}: {len(log.losses)} losses. The same to the last digit: {equal}."
+    others = {name(*s): other for s, other in logs.items() if s != settings}
+    so_far = len(log.losses)
+    same = [words for words, other in others.items() if other.losses[:so_far] == log.losses]
+    none = f"none of the other runs ({len(others)})" if others else "no other run yet"
+    equal = " | ".join(same) or none
+    return f"{told}: {so_far} losses. The same to the last digit: {equal}."

@@ -1020,14 +1020,14 @@ def test_the_layout_explorer_by_keyboard_is_what_the_kernel_says(lab, open_noteb
     typed = [next(c for c in typed if begin in c)
              for begin in ("def pages_asked(", "QUESTIONS = ", "def show_layout(")]  # fmt: skip
     typed[0] = typed[0][typed[0].index("def pages_asked(") :]
-    show = "layout_explorer(show_layout, QUESTIONS, (4, 19, 106, 425))"
+    show = "layout_explorer(show_layout, QUESTIONS, (19, 128, 512, 1280))"
     notebook = open_notebook(lab.add("layouts", *map(new_code_cell, (LAYOUTS, *typed, show))))
     notebook.run_all()
-    output, n = notebook.output(4), len(range(0, 130_831, 64))
+    output, n = notebook.output(4), len(range(0, 130_831, 512))
     asked = {
-        "one molecule": ([999], None),
-        "one property of all": (range(n), [2]),
-        "100 in a row": (range(900, 1000), None),
+        "one molecule": ([100], None),
+        "one property of all": (range(n), [7]),
+        "100 neighbours": (range(100, 200), None),
     }
 
     def expected(layout, question, n_fields):
@@ -1038,18 +1038,18 @@ def test_the_layout_explorer_by_keyboard_is_what_the_kernel_says(lab, open_noteb
         words = f"{layout}, {question}, {n_fields} fields: {n_touched} of {n_pages} pages"
         return f"{words}; the kernel says the same"
 
-    now = {"layout": "rows", "question": "one molecule", "n_fields": 4}
+    now = {"layout": "rows", "question": "one molecule", "n_fields": 19}
     output.get_by_text(expected(**now), exact=True).wait_for()
     output.screenshot(path=SHOTS / "layout_explorer-start.png")
     for control, value, key in (
-        ("n_fields", 425, "Enter"),
+        ("n_fields", 1280, "Enter"),
         ("layout", "columns", " "),
-        ("question", "100 in a row", "Enter"),
+        ("question", "100 neighbours", "Enter"),
         ("layout", "rows", "Enter"),
         ("question", "one property of all", " "),
-        ("n_fields", 19, "Enter"),
+        ("n_fields", 128, "Enter"),
         ("layout", "columns", "Enter"),
-        ("n_fields", 4, "Enter"),
+        ("n_fields", 19, "Enter"),
     ):
         before, now[control] = notebook.settled(4), value
         output.get_by_role("button", name=str(value), exact=True).press(key)
@@ -1061,8 +1061,8 @@ def test_the_layout_explorer_by_keyboard_is_what_the_kernel_says(lab, open_noteb
 
 # The sharing dashboard: real processes at each key, and none left --------------------------------
 
-DASHBOARD = """import mmap, psutil
-from qm9lab import data, measure, plots
+DASHBOARD = """import psutil
+from qm9lab import data, plots
 from qm9lab.plots import sharing as pictures
 from qm9lab.sharing import one_by_one
 from qm9lab.widgets.sharing_dashboard import sharing_dashboard
@@ -1072,11 +1072,11 @@ path, records_once, n_copies = data.lesson_folder() / "x.dat", data.record_file(
 
 def test_the_sharing_dashboard_counts_real_processes(lab, open_notebook):
     cells = nbformat.read(ROOT / "notebooks" / "09_sharing.ipynb", as_version=4).cells
-    starts = ("MAP = ", "READ = ", "WAYS = ")
+    starts = ("GET = ", "MIXES = ")
     typed = [c.source for c in cells if c.cell_type == "code" and c.source.startswith(starts)]
-    assert len(typed) == 3
+    assert len(typed) == 2
     typed = [new_code_cell(source) for source in (DASHBOARD, *typed)]
-    show = new_code_cell("sharing_dashboard(show_readers, WAYS)")
+    show = new_code_cell("sharing_dashboard(show_readers, MIXES)")
     notebook = open_notebook(lab.add("dashboard", *typed, show))
     notebook.run_all()
     at, output = len(typed), notebook.output(len(typed))
@@ -1089,16 +1089,24 @@ def test_the_sharing_dashboard_counts_real_processes(lab, open_notebook):
         for words in said:
             output.get_by_text(words).wait_for(timeout=REDRAW_S * 1000)
 
-    output.get_by_text("3 readers, map, in files: sum of RSS: 3.0, sum of PSS: 1.0").wait_for()
-    after(lambda: handle.press("End"), "8 readers, map, in files: sum of RSS: 8.0")
+    def choose(name):
+        return output.get_by_role("button", name=name, exact=True).click
+
+    output.get_by_text("3 by map, 0 with read(), in files: sum of RSS: 3.0, sum of PSS").wait_for()
+    after(lambda: handle.press("End"), "8 by map, 0 with read(), in files: sum of RSS: 8.0")
     output.get_by_text("sum of PSS: 1.0, page cache: 1.0, own + page cache: 1.0").wait_for()
-    output.screenshot(path=SHOTS / "dashboard-map-8.png")
-    after(output.get_by_role("button", name="read()").click, "8 readers, read()")
+    output.screenshot(path=SHOTS / "dashboard-8-none.png")
+    after(choose("all but one"), "1 by map, 7 with read(), in files: sum of RSS: 8.0")
+    output.get_by_text("sum of PSS: 8.0, page cache: 1.0, own + page cache: 8.0").wait_for()
+    output.screenshot(path=SHOTS / "dashboard-8-all-but-one.png")
+    after(choose("all"), "0 by map, 8 with read(), in files: sum of RSS: 8.0")
     output.get_by_text("sum of PSS: 8.0, page cache: 1.0, own + page cache: 9.0").wait_for()
-    output.screenshot(path=SHOTS / "dashboard-read-8.png")
-    after(lambda: handle.press("Home"), "1 reader, read(), in files: sum of RSS: 1.0")
-    after(lambda: handle.press("ArrowRight"), "2 readers, read(), in files: sum of RSS: 2.0")
-    output.screenshot(path=SHOTS / "dashboard-read-2.png")
+    output.screenshot(path=SHOTS / "dashboard-8-all.png")
+    after(lambda: handle.press("Home"), "0 by map, 1 with read(), in files: sum of RSS: 1.0")
+    after(choose("none"), "1 by map, 0 with read(), in files: sum of RSS: 1.0")
+    after(lambda: handle.press("ArrowRight"), "2 by map, 0 with read(), in files: sum of RSS: 2.0")
+    after(choose("one"), "1 by map, 1 with read(), in files: sum of RSS: 2.0")
+    output.screenshot(path=SHOTS / "dashboard-2-one.png")
     assert notebook.ask("[p.pid for p in psutil.Process().children()]") == []
     assert notebook.ask("list(map(str, path.parent.iterdir()))") == []
     assert not list(notebook.problems())
@@ -1114,14 +1122,12 @@ from qm9lab.widgets.training_view import training_view
 logs, shares = {}, []
 
 def run(source, batch_size, n_workers):
-    log = logs[source, batch_size, n_workers] = training.Log(batch_size)
+    log = logs[source, batch_size, n_workers] = training.Log("none", 20 * batch_size, batch_size)
     for k in range(1, 41):
         time.sleep(0.12)
-        if log.note(1 / (k * batch_size)):
-            shares.append(k / 40)
-            yield k / 40
-    log.look()
-    yield 1.0
+        log.note(1 / (k * batch_size))
+        shares.append(k / 40)
+        yield k / 40
 
 def show(**settings):
     key = tuple(settings.values())
@@ -1182,7 +1188,7 @@ def test_the_training_view_draws_while_it_trains(lab, open_notebook):
     notebook.settled(1)
     words = trained(by_keyboard)
     assert words.startswith("map, batches of 256, 2 workers: 40 losses.")
-    assert words.endswith("no other run yet.")
+    assert words.endswith("none of the other runs (2).")
     # Back at the first setting its own run is shown again, not a new one.
     for name in ("memory", "64", "0"):
         root.get_by_role("button", name=name, exact=True).press("Enter")

@@ -721,6 +721,7 @@ def test_what_rss_counts_byte_by_byte(seed):
         3 * page - asked: "on one page",
         3 * page: "on one page",
         asked: "what was asked for",
+        n_different * page: "have a page in common",
         7: "begin and end",
     }
     wrong[n_different * page - asked] = "in common"
@@ -913,6 +914,8 @@ def test_rss_pss_and_uss_from_page_tables(seed):
     assert lesson_09.exercise_1((rss, round(pss, 2), float(uss)), seed).right
     wrong = {
         (len(mappers), pss, uss): "RSS: RSS counts all",
+        (len(mappers) + 1, pss, uss): "RSS: left are the numbers",
+        (rss, pss + 0.04, uss): "PSS: almost",
         (rss, rss, uss): "PSS: a page counts by the part",
         (rss, pss - own, uss): "PSS: who else has",
         (rss, len(mappers) / 3 + own, uss): "PSS: count for each page",
@@ -938,11 +941,20 @@ def test_what_all_of_them_take(seed):
     size = numbers(told)[0]
     rows = [numbers(line) for line in table.splitlines()[:-1]]
     rss, pss, uss, own = map(sum, zip(*rows, strict=True))
-    gone = own + size
+    gone, somebody_maps = own + size, "mapped it" in told
     too_often, no_cache = "count each once", "the page cache has the file"
-    wrong = {rss + size: too_often, rss: too_often, pss + size: too_often, 1: "has an owner"}
-    wrong |= dict.fromkeys((own, pss, uss), no_cache)
+    wrong = {rss: too_often, pss: "only where somebody maps it", 1: "has an owner"}
+    wrong |= dict.fromkeys((own, uss), no_cache)
+    if somebody_maps:
+        wrong |= dict.fromkeys((rss + size, pss + size), too_often)
+    assert gone not in wrong  # no wrong way is right by chance
     judge(lesson_09.exercise_2, seed, gone, wrong)
+    assert somebody_maps == (own != rss) and max(rows)[0] > size  # and one has all of it
+
+
+def test_tables_with_and_without_somebody_who_maps():
+    kinds = {"mapped it" in lesson_09.question_2(seed) for seed in SEEDS}
+    assert kinds == {True, False} and "mapped it" in lesson_09.question_2(1)
 
 
 def locked(counter, lock, amount):
@@ -952,6 +964,11 @@ def locked(counter, lock, amount):
 
 def unlocked(counter, lock, amount):
     counter[0] += amount
+
+
+def without_index(counter, lock, amount):
+    with lock:
+        counter += amount
 
 
 def read_before(counter, lock, amount):
@@ -1009,6 +1026,7 @@ def looks_afterwards(counter, lock, amount):
         (lambda counter, lock, amount: amount, "nothing was stored"),
         (lambda counter, lock, amount: locked(counter, lock, 2 * amount), "now it is 47"),
         (unlocked, "nobody asked"),
+        (without_index, "did you mean counter[0]?"),
         (read_before, "read without the lock"),
         (stored_after, "had been given back"),
         (in_two_locks, "between reading and storing"),
@@ -1035,12 +1053,12 @@ def test_the_most_pages_of_a_batch(seed):
     assert most(short) == 2 and short < page < long
     pieces = 2 + max((k + long - 1) // page + 1 for k in range(page))
     wrong = {
-        n * (1 + -(-long // page)): "the last byte of one",
+        n * (1 + -(-long // page)): "May it begin elsewhere",
         -(-n * short // page) + -(-n * long // page): "neighbours",
         pieces: "one molecule",
         n * (pieces - 1): "shorter than a page",
         n * 4: "longer than a page",
-        10**9 + 1: "how many pages can one piece",
+        10**9 + 1: "the most for one piece of each kind",
     }
     judge(lesson_11.exercise_1, seed, n * pieces, wrong)
 
@@ -1050,12 +1068,12 @@ def test_what_a_family_owns(seed):
     held, n, stored, made = numbers(lesson_11.question_2(seed))
     right = held + sum(stored + made for _ in range(n))
     wrong = {
-        (n + 1) * held: "sum of RSS",
+        (n + 1) * held: "counts it once a process",
         (n + 1) * held + n * made: "that nobody stores to",
         (n + 1) * held + n * (stored + made): "that nobody stores to",
         held: "when a worker stores",
         held + n * made: "when a worker stores",
-        held + n * stored: "batches that a worker makes",
+        held + n * stored: "objects that a worker keeps",
         held + stored + made: "with one worker",
         n * (stored + made): "parent's own pages",
         1: "start with the parent's",
@@ -1079,6 +1097,14 @@ def all_shuffled(n, block, seed):
     return random.Random(seed).sample(range(n), n)
 
 
+def all_blocks_alike(n, block, seed):
+    parts = [list(range(k, min(k + block, n))) for k in range(0, n, block)]
+    for part in parts:
+        random.Random(seed).shuffle(part)
+    random.Random(seed).shuffle(parts)
+    return [number for part in parts for number in part]
+
+
 def by_the_shared_generator(n, block, seed):
     random.seed(seed)
     return in_blocks(n, block, seed, draw=random)
@@ -1097,6 +1123,10 @@ def by_the_shared_generator(n, block, seed):
         (lambda n, block, seed: [0] * n, "each number from 0"),
         (lambda n, block, seed: 7, "expected a list of numbers, found a int"),
         (lambda n, block, seed: ["a"], "expected a list of numbers, found a list"),
+        (lambda *which: iter(in_blocks(*which)), "begins anew in every epoch"),
+        (lambda n, block, seed: [[*range(n)]], "join the blocks"),
+        (lambda n, block, seed: np.zeros((2, n)), "join the blocks"),
+        (all_blocks_alike, "draw anew for each"),
         (lambda n, block: [], "TypeError"),
     ],
 )
@@ -1105,8 +1135,11 @@ def test_an_order_that_is_not_shuffled_in_blocks_gets_its_hint(answer, words):
     assert not verdict.right and words in verdict.text, verdict
 
 
-def test_an_order_shuffled_in_blocks_is_right_as_a_list_or_an_array():
+def test_an_order_shuffled_in_blocks_is_right_as_a_list_an_array_or_a_tensor():
+    import torch
+
     assert lesson_11.exercise_3(in_blocks).right
+    assert lesson_11.exercise_3(lambda *which: torch.tensor(in_blocks(*which))).right
     assert lesson_11.exercise_3(lambda *which: np.array(in_blocks(*which))).right
 
     def stub(n, block, seed): ...

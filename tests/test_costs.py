@@ -87,7 +87,11 @@ def test_a_verdict_is_computed_from_its_cases(cases, verdict):
 
 
 def test_the_table_of_claims_fills():
-    listed = [("<a>", "http://x.org?a&b"), ("b", "c"), ("d", "e")]
+    listed = [
+        claims.Claim("<a>", "http://x.org?a&b", "a < b", ("x", "y")),
+        claims.Claim("b", "c", "d", ("x", "y", "z")),
+        claims.Claim("d", "e", "f", ("x",)),
+    ]
     table = claims.Claims(["False", "depends"], listed)
     assert table.verdicts == [None] * 3 and table.n_right == 0
     missing = None
@@ -98,15 +102,18 @@ def test_the_table_of_claims_fills():
     first, second, third = repr(table).splitlines()[:3]
     assert first == "your guesses: 1 of 3 as computed here"
     assert second == " 1 FALSE (your guess: False): <a>"
-    assert third == "   x: does not hold; y: could not be tried here"
+    assert third == "   a < b? x: does not hold; y: could not be tried here"
     html = table._repr_html_()
     assert '<a href="http://x.org?a&amp;b">&lt;a&gt;</a>' in html and html.count("<tr>") == 4
+    assert ">a &lt; b</td>" in html and "x: does not hold<br>y: could not be tried here" in html
     assert "none yet" in html and first in html
     for number in (0, 4):
         with pytest.raises(ValueError, match=f"a claim from 1 to 3, found {number}"):
             table.judge(number, {})
+    with pytest.raises(ValueError, match=r"claim 3: expected the cases \['x'\], found \['y'\]"):
+        table.judge(3, {"y": lambda: True})  # not what the learner read before guessing
     with pytest.raises(NameError):  # a slip of the pen is no verdict
-        table.judge(1, {"x": lambda: missing_name})  # noqa: F821
+        table.judge(3, {"x": lambda: missing_name})  # noqa: F821
 
 
 def test_what_a_script_said_or_why_it_said_nothing():
@@ -123,14 +130,19 @@ def test_a_file_is_written_in_pieces(tmp_path):
         assert (tmp_path / "x").read_bytes() == content
 
 
-def test_the_lesson_shows_the_claims_of_the_package_with_their_addresses():
+def test_the_lesson_shows_the_claims_of_the_package_before_the_guess():
     listed = tomllib.loads((ROOT / "qm9lab" / "claims.toml").read_text("utf-8"))["claims"]
-    assert claims.public_claims() == [(each["claim"], each["address"]) for each in listed]
-    assert len(listed) == 12 and len({each["address"] for each in listed}) == 12
+    public = claims.public_claims()
+    assert [{**c._asdict(), "cases": list(c.cases)} for c in public] == listed
+    assert len(public) == 12 and len({claim.address for claim in public}) == 12
+    assert all(len(set(claim.cases)) == len(claim.cases) > 0 for claim in public)
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     text = next(cell.source for cell in cells if cell.source.startswith("## Twelve public claims"))
-    rows = re.findall(r"^\| \d+ \| (.*) \| \[link\]\((.*)\) \|$", text, re.M)
-    assert rows == claims.public_claims()
+    rows = re.findall(r"^\| \d+ \| \[(.*)\]\((.*)\) \| (.*) \| (.*) \|$", text, re.M)
+    assert rows == [(*claim[:3], "; ".join(claim.cases)) for claim in public]
+    # And each is judged in the cells: the names of the cases there, judge compares.
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    assert sorted(map(int, re.findall(r"public\.judge\((\d+),", code))) == list(range(1, 13))
 
 
 # Pictures ------------------------------------------------------------------------------------
@@ -149,6 +161,7 @@ def test_a_bar_of_waste_is_as_long_as_its_bytes_and_says_what_is_missing(ax):
     costs.waste_bars(ax, [("computed", 1024, 4096), ("RSS", 1024, None), ("tight", 2048, 2048)])
     widths = [patch.get_width() for patch in ax.patches]
     assert widths == [0.25, 0.75, 0.5, 0.0]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["asked for", "not asked for"]
     said = "4 KiB, 75.0% of it not asked for", "not available here, because only Linux tells it"
     assert texts(ax) == [*said, "2 KiB, 0.0% of it not asked for"]
 
@@ -166,7 +179,8 @@ def test_a_window_has_its_pieces_to_scale_and_the_kernel_s_word(ax, answer, word
     costs.address_window(ax, window, 1 << 29)
     boxes = [(p.get_x(), p.get_width()) for p in ax.patches]
     assert boxes == [(0, 100), (0, 25), (75, 25), (0, 50)]
-    assert "mapped (blue): 512 MiB   free (white): 512 MiB" in texts(ax)
+    assert "taken (grey): 512 MiB, free (white): 512 MiB, largest hole: 512 MiB" in texts(ax)
+    assert {"address 1.00 GiB", "address 2.00 GiB"} <= set(texts(ax))
     assert texts(ax)[-1].startswith("asked for, to scale: 512 MiB") and words in texts(ax)[-1]
     assert window.hole_bytes == 1 << 29 and window.has_room == (answer != "ENOMEM")
     assert window.outcomes == ("ENOMEM" if answer == "ENOMEM" else "there", "there")
@@ -186,8 +200,9 @@ def scripts():
     """The scripts for child processes that the lesson's cells define."""
     found = {}
     for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
-        match = re.search(r'^([A-Z]+) = r"""\n(.*?)"""', cell.source, re.M | re.S)
-        if cell.cell_type == "code" and match:
+        if cell.cell_type != "code":
+            continue
+        for match in re.finditer(r'^([A-Z]+) = r"""\n(.*?)"""', cell.source, re.M | re.S):
             found[match[1]] = match[2] + "\n"
     return found
 
@@ -210,11 +225,13 @@ def test_the_scripts_type_the_calls_that_they_are_about(scripts):
         "MAPS": "libc.mmap(*one)",
         "WINDOW": "c_mmap(None, size, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | flag, -1, 0)",
         "HOLES": "unmap(start, piece)",
+        "KIB": "/proc/self/",
         "TABLES": "VmPTE",
         "FLUSH": "mm.flush()",
         "CUT": "f.truncate(mmap.PAGESIZE)",
         "KEPT": "for advice in (mmap.MADV_DONTNEED, 21):",
         "KILLED": "os.kill(os.getpid(), 9)",
+        "NARROW": "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))",
     }
     assert set(scripts) == set(calls)
     for name, call in calls.items():
@@ -258,8 +275,9 @@ def test_descriptors_run_out_at_the_limit_whatever_it_is(scripts, scratch, limit
     script += "os.close(0)\nprint(len(os.listdir('/proc/self/fd')) - 1)\n"
     said, still_open = child.run(script, path).stdout.splitlines()
     said = json.loads(said)
-    assert said["error"] == "EMFILE" and said["maps"] + said["others"] + 1 == limit
-    assert int(still_open) == said["maps"] + said["others"] - 1  # without 0 and the last file
+    assert said["error"] == "EMFILE" and said["in all"] == limit
+    assert said["in all"] == said["maps"] + said["before"] + said["the file"]
+    assert int(still_open) == said["maps"] + said["before"] - 1  # without 0 and the last file
 
 
 @linux
@@ -272,7 +290,7 @@ def test_c_maps_outnumber_the_descriptors(scripts, scratch):
     done = child.run(script, path)
     said, n_regions = map(json.loads, done.stdout.splitlines())
     assert said["maps"] == n_regions == 1000 and said["error"] is None and done.returncode == 0
-    assert said["limit"] == int(Path("/proc/sys/vm/max_map_count").read_text())
+    assert said["vm.max_map_count"] == int(Path("/proc/sys/vm/max_map_count").read_text())
 
 
 @linux
@@ -286,7 +304,8 @@ def test_regions_run_out_at_max_map_count_and_take_malloc_with_them(scripts, scr
     said, why = limits.said(done)
     assert not why and said["error"] == "ENOMEM" and "MemoryError" in done.last_line
     # The kernel refuses when there are more than the limit (mm/mmap.c), so one more is to be had.
-    assert abs(said["maps"] + said["others"] - said["limit"] - 1) < 20
+    assert said["in all"] == said["maps"] + said["before"]
+    assert abs(said["in all"] - said["vm.max_map_count"] - 1) < 20
 
 
 @x86_64
@@ -325,7 +344,8 @@ def test_tables_are_whole_pages_that_cover_a_span(scripts, scratch, n_spans):
     with open(path, "wb", buffering=0) as f:
         f.writelines([bytes(PAGE)] * (n_spans * span // PAGE))
     for step in (PAGE, span):
-        n, kib, huge_kib = json.loads(child.run(scripts["TABLES"], path, step).stdout)
+        script = scripts["KIB"] + scripts["TABLES"]
+        n, kib, huge_kib = json.loads(child.run(script, path, step).stdout)
         assert n == n_spans * span // step
         mapped_small = n_spans * span - 1024 * huge_kib
         assert abs(1024 * kib - 8 * mapped_small // PAGE) <= 4 * PAGE
@@ -354,6 +374,47 @@ def test_a_flush_a_record_writes_a_page_a_record_and_the_device_says_so(scripts,
     # Another witness: after a flush a store is a minor fault, once for each page made dirty.
     assert faults_each - faults_once > 150
     assert n_each >= limits.waste(spans).mapped_bytes // PAGE
+
+
+REGION = r"""
+import psutil
+ours = [m for m in psutil.Process().memory_maps(grouped=False) if m.path == sys.argv[1]]
+print(json.dumps([sum(m.rss + m.swap for m in ours), sum(m.anonymous + m.swap for m in ours)]))
+"""
+
+
+@linux
+@pytest.mark.timing
+@pytest.mark.parametrize("way", ["shared, read", "private, stored to"])
+def test_what_is_kept_is_what_the_region_s_own_account_says(scripts, scratch, way):
+    if measure.file_system(scratch) in measure.MEMORY_ONLY:
+        pytest.skip("no disk to page out to")
+    path, size = scratch / "kept.dat", 16 * MIB
+    limits.write_in_pieces(path, bytes(size), PAGE)
+    measure.make_cold(path)
+    kept = scripts["KEPT"]
+    if way != "shared, read":  # as the lesson makes STORED of it
+        stores = "    mm[:: mmap.PAGESIZE] = mm[::"
+        kept = kept.replace("READ", "COPY").replace("    mm[::", stores)
+    done = child.run(scripts["KIB"] + kept + REGION, path)
+    assert done.returncode == 0, done.stderr
+    story, (rss, own) = map(json.loads, done.stdout.splitlines())
+    n_expected = 0 if way == "shared, read" else size
+    assert own == n_expected and rss == pytest.approx(n_expected, abs=0.05 * size)
+    assert story[-1] == pytest.approx([own / size, rss / size], abs=0.1)
+    assert story[1][1] == pytest.approx(1, abs=0.1) and story[2][1] < 0.1
+    assert bytes(size) == path.read_bytes()
+
+
+@linux
+def test_two_gib_of_addresses_hold_one_and_not_two(scripts, scratch):
+    path = scratch / "sparse.dat"
+    path.touch()
+    os.truncate(path, 4 << 30)
+    # Another witness: the size of the address space, which the limit is on, as the kernel says it.
+    script = scripts["NARROW"] + "print(open('/proc/self/statm').read().split()[0])"
+    answers, n_pages = child.run(script, path).stdout.splitlines()
+    assert json.loads(answers) == ["a map", "ENOMEM"] and 0 < int(n_pages) * PAGE < 1 << 30
 
 
 @linux

@@ -198,7 +198,7 @@ MAY_IMPORT = {
     "calls": {"calls", "child", "measure"},
     "compare": {"child", "measure"},
     "sharing": {"sharing", "measure"},
-    "training": {"measure", "sharing"},
+    "training": set(),
     "columns": {"columns"},
     "touched": {"measure"},
     "peers": {"child", "columns"},

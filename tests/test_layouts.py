@@ -7,6 +7,7 @@ import random
 import shutil
 import struct
 import subprocess
+import time
 import zlib
 from pathlib import Path
 
@@ -105,6 +106,11 @@ def test_every_byte_is_there_whatever_the_fields_are():
     expected = struct.pack("<q3f2q", 7, 0, 1, 2, 1, 1) + "CÉ".encode()
     assert touched.every_byte(parts) == expected
     assert 0 < touched.best_s(sum, range(100)) < 1
+    calls = []
+    assert (
+        touched.best_s(lambda: time.sleep(0 if calls else 0.3) or calls.append(1), repeat=1) < 0.3
+    )
+    assert len(calls) >= 3  # one without a clock, one to say how often to call, then those
 
 
 # What the lesson writes out -----------------------------------------------------------------------
@@ -128,8 +134,8 @@ def test_the_lesson_s_arithmetic_of_pages_is_that_of_each_value_s_bytes():
 
 def test_the_lesson_s_walk_and_index_find_every_record():
     stream = b"".join(records.pack("C" * k, float(k)) for k in range(1, 60))
-    names = {"struct": struct, "stream": b"", "starts": [0], "n": 0, "index_path": None}
-    exec(cell_of("def walk_to(", "\n\n\nindex = "), names)
+    names = {"struct": struct}
+    exec(cell_of("def walk_to(", "\n\n\ndef map_part"), names)
     starts = [at for at, *_ in records.walk(stream)] + [len(stream)]
     index = np.array(starts, "<i8").tobytes()
     for k, (start, end) in enumerate(itertools.pairwise(starts)):
@@ -182,11 +188,12 @@ def test_a_tool_that_fails_is_reported_with_its_last_words(tmp_path):
         peers.measure_all(tmp_path / "x.dat", tmp_path)
 
 
-def test_the_lesson_shows_each_tool_s_code():
+def test_each_tool_s_code_can_be_shown():
     shown = "".join(c.source for c in nbformat.read(NOTEBOOK, 4).cells if "peers.code(" in c.source)
-    assert all(f'"{name}"' in shown for name in peers.TOOLS)
-    code = repr(peers.code("columns"))
-    assert "mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)" in code and "def write_" in code
+    assert all(name in shown for name in ("PyG OnDiskDataset", "LMDB, pickled", "columns"))
+    code = repr(peers.code(*peers.TOOLS))
+    assert code.count("def write_") == code.count("def open_") == len(peers.TOOLS)
+    assert "mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)" in code
 
 
 # Pictures -----------------------------------------------------------------------------------------
@@ -212,12 +219,15 @@ def test_sections_are_drawn_where_they_lie(ax):
         ("rows", "one molecule", "B0 B1 B2"),
         ("columns", "one molecule", "B0 B1 B2"),
         ("rows", "one property of all", "A1 B1 C1 D1"),
-        ("columns", "100 in a row", "B0 C0 B1 C1 B2 C2"),
+        ("columns", "100 neighbours", "B0 C0 B1 C1 B2 C2"),
     ],
 )
 def test_a_small_table_is_drawn_in_the_order_of_its_file(ax, layout, question, lit):
     layouts.file_order(ax, layout, question)
-    cells = dict(zip([t.get_text() for t in ax.texts[:-1]], ax.patches, strict=True))
+    cells = dict(zip([t.get_text() for t in ax.texts[:12]], ax.patches, strict=True))
+    assert [t.get_text() for t in ax.texts[12:-1]] == ["page 0", "page 1", "page 2"]
+    borders = [tuple(line.get_xdata()) for line in ax.lines]
+    assert [(round(a), round(b)) for a, b in borders] == [(0, 4), (4, 8), (8, 12)]
     order = [f"{m}{f}" for m in "ABCD" for f in "012"]
     expected = order if layout == "rows" else sorted(order, key=lambda each: each[::-1])
     assert list(cells) == expected
@@ -226,13 +236,14 @@ def test_a_small_table_is_drawn_in_the_order_of_its_file(ax, layout, question, l
 
 
 def test_touched_pages_have_a_dot_each_and_the_kernel_s_are_blue(ax):
-    layouts.touched_pages(ax, 130, {0, 64, 129}, {0, 65}, 64)
+    layouts.touched_pages(ax, 130, {0, 64, 129}, {0, 65})
     (dots,) = ax.lines
-    assert list(zip(*dots.get_data(), strict=True)) == [(0, 0), (0, 1), (1, 2)]
+    assert list(zip(*dots.get_data(), strict=True)) == [(0, 0), (0, 2), (1, 4)]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["0", "64", "128"]
     blue = [p for p in ax.patches if p.get_label() == "mapped in this process"]
     assert len(blue) == 1 and len(blue[0].get_path().vertices) == 2 * 5
     assert not ax.texts
-    other = layouts.touched_pages(plots.new_figure().subplots(), 3, {1}, None, 64)
+    other = layouts.touched_pages(plots.new_figure().subplots(), 3, {1}, None)
     assert other.texts[0].get_text() == "the kernel's count: not available here"
 
 

@@ -48,9 +48,9 @@ LONGER = {
     "05_read_and_update": 56,
     "06_pages_and_faults": 68,
     "07_full_load_vs_lazy": 68,
-    "08_random_access": 76,
+    "08_random_access": 82,
     "09_sharing": 74,
-    "10_costs_and_limits": 68,
+    "10_costs_and_limits": 77,
     "11_train_from_the_map": 70,
 }
 MAX_OUTPUT_BYTES = 250_000

@@ -46,7 +46,7 @@ def scripts():
             if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
                 continue
             name, value = node.targets[0].id, node.value
-            if name.isupper() and name != "WAYS":
+            if name.isupper() and name != "MIXES":
                 found[name] = eval(compile(ast.Expression(value), name, "eval"), {}, found)
     return found
 
@@ -64,18 +64,19 @@ def path():
 
 def test_the_scripts_type_the_calls_that_the_lesson_is_about(scripts):
     expected = {
-        "MAP": "mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)",
-        "READ": "f.read()",
+        "GET": "mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)",
         "FORK": "os.fork()",
         "STORE": "mmap.mmap(f.fileno(), 0, access=getattr(mmap, sys.argv[2]))",
         "COUNT": "counter = memoryview(mmap.mmap(f.fileno(), 0))",
         "LOCK": "fcntl.lockf(f, fcntl.LOCK_EX)",
-        "MANY": "counter[0] += 1",
+        "MANY": "read(), write()",
         "DATASETS": "columns.MappedQM9(columns_path)",
         "USE": "DataLoader(dataset, ",
-        "SIZES": "ForkingPickler.dumps(part)",
+        "REST": "(pickle.dumps, ForkingPickler.dumps)",
     }
     assert set(scripts) == set(expected)
+    assert "held = f.read()" in scripts["GET"]
+    assert "lock(), read(), write(), unlock()" in scripts["LOCK"]
     for name, call in expected.items():
         assert call in scripts[name], name
         compile(scripts[name], name, "exec")
@@ -219,18 +220,43 @@ def test_pss_and_uss_are_what_one_counts_by_hand_from_page_tables(path):
         assert len(set(n_mappers)) == 3  # pages of one, of two and of three
 
 
+TWICE = """
+import mmap, sys
+f, held = open(sys.argv[1], "rb"), []
+def more():
+    held.append(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+    return sum(held[-1][:: mmap.PAGESIZE])
+"""
+
+
+@needs_pss
+@pytest.mark.timing
+def test_a_page_that_one_process_maps_twice_is_shared_with_itself(path):
+    """Why the lesson says 'by how often it is mapped', and not by how many processes."""
+    with sharing.holding(TWICE, 1, path) as (one,):
+        start, files = sharing.memory(one.pid), []
+        for _ in range(2):
+            one.tell("more")
+            added = sharing.memory(one.pid).since(start)
+            files.append([sharing.in_files(n, path.stat().st_size) for n in added[:3]])
+    assert files == [[1, 1, 1], [2, 1, 0]]
+
+
 @needs_pss
 @pytest.mark.timing
 def test_sums_over_readers_and_the_bill(scripts, path):
     size = path.stat().st_size
-    maps = sharing.one_by_one(scripts["MAP"], path, 3)
-    reads = sharing.one_by_one(scripts["READ"], path, 3)
+    maps, reads, mixed = (
+        sharing.one_by_one(scripts["GET"], path, ways)
+        for ways in (["by_map"] * 3, ["by_read"] * 3, ["by_map", "by_read", "by_read"])
+    )
     assert [j.n for j in maps] == [1, 2, 3]
     assert [j.files["sum of RSS"] for j in (*maps, *reads)] == [1, 2, 3] * 2
-    assert [j.files["sum of PSS"] for j in (*maps, *reads)] == [1, 1, 1, 1, 2, 3]
+    assert [j.files["sum of PSS"] for j in (*maps, *reads, *mixed)] == [1, 1, 1, 1, 2, 3, 1, 2, 3]
     if maps[0].cached_bytes is not None:
-        assert {j.cached_bytes for j in (*maps, *reads)} == {size}
-        assert [j.files["own + page cache"] for j in (*maps, *reads)] == [1, 1, 1, 2, 3, 4]
+        bills = [j.files["own + page cache"] for j in (*maps, *reads, *mixed)]
+        assert {j.cached_bytes for j in (*maps, *reads, *mixed)} == {size}
+        assert bills == [1, 1, 1, 2, 3, 4, 1, 2, 3]
 
 
 def anonymous_pages(pid):
@@ -248,7 +274,7 @@ def anonymous_pages(pid):
 
 @needs_pss
 @pytest.mark.timing
-@pytest.mark.parametrize("way, n_files", [("MAP", 1), ("READ", 4)])
+@pytest.mark.parametrize("way, n_files", [("by_map", 1), ("by_read", 4)])
 def test_the_bill_is_the_pages_that_one_counts(scripts, path, way, n_files):
     """A second instrument, with no PSS in it: pagemap for what is owned, mincore for the cache.
 
@@ -256,10 +282,10 @@ def test_the_bill_is_the_pages_that_one_counts(scripts, path, way, n_files):
     """
     if measure.make_cold(path).n_cached != 0:
         pytest.skip("not available here: this folder's files cannot be made cold")
-    with sharing.holding(scripts[way], 3, path) as three:
+    with sharing.holding(scripts["GET"], 3, path) as three:
         before = sum(anonymous_pages(each.pid) for each in three)
         for each in three:
-            each.tell("get")
+            each.tell(way)
         owned = sum(anonymous_pages(each.pid) for each in three) - before
     gone = (owned + measure.cached_pages(path).sum()) * PAGE / path.stat().st_size
     assert abs(gone - n_files) < 0.05
@@ -281,6 +307,29 @@ def test_a_forked_reader_of_a_list_has_private_dirty_pages_and_faults(scripts):
     list_bytes = 130_831 * 60  # at least: 49 bytes and the text of each
     assert by_list > list_bytes > 5 * max(by_map, by_array)
     assert n_faults * PAGE > list_bytes
+
+
+COLLECT = """
+import gc, os
+held = [[k] for k in range(400_000)]
+def collect(): return gc.collect()
+if FROZEN:
+    gc.freeze()
+os.fork() and os._exit(os.wait()[1])
+"""
+
+
+@needs_pss
+@pytest.mark.timing
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_forked_child_that_collects_garbage_copies_what_was_not_frozen(frozen):
+    """The lesson says why workers that keep many objects copy so much: the collector stores."""
+    with sharing.holding(COLLECT.replace("FROZEN", str(frozen)), 1) as (parent,):
+        (child,) = psutil.Process(parent.pid).children()
+        before = private_dirty(child.pid)
+        parent.tell("collect")
+        grown = private_dirty(child.pid) - before
+    assert (grown < 8 * MIB) if frozen else (grown > 24 * MIB)  # 400,000 lists of 72 bytes
 
 
 def private_dirty(pid):
@@ -305,7 +354,7 @@ def test_the_order_decides_every_time(scripts, path, story, number):
     number_path = path.with_name("test_number.dat")
     for _ in range(3):
         played = sharing.play(scripts["COUNT"] + scripts["MANY"], number_path, story)
-        assert played.number == number or (number is None and played.number <= 400_000)
+        assert played.number == number or (number is None and played.number <= 100_000)
         assert played.answers == ["None"] * len(played.answers)
     number_path.unlink()
 
@@ -316,8 +365,8 @@ def test_a_lock_keeps_out_who_asks(scripts, path):
     played = sharing.play(script, number_path, "A try_lock, B try_lock, A unlock, B try_lock")
     assert played.answers[1] in ("BlockingIOError", "PermissionError")
     assert played.answers[::2] == ["None", "None"] and played.answers[3] == "None"
-    played = sharing.play(script + scripts["MANY"], number_path, "AB many_locked")
-    assert played.number == 4_000
+    played = sharing.play(script, number_path, "AB many_locked")
+    assert played.number == 100_000
     number_path.unlink()
 
 
@@ -366,20 +415,24 @@ def test_the_traps_that_the_lesson_names(path, story, answers):
 
 @pytest.mark.slow
 def test_what_a_spawned_worker_is_sent(scripts, tmp_path):
-    """The loader's pickler sends little more than the strings; of the mapped data set, a path."""
+    """The loader's pickler sends little more than the strings; of the mapped data set, a path.
+
+    How much it is does not depend on how many molecules there are in the file.
+    """
     graphs_path, _ = data.prepare(progress=False)
     strings = "def strings(): return len(pickle.dumps([dataset[:1000].smiles]))\n"
     few = "def few(): globals()['dataset'] = dataset[:3000]\n"
-    script = scripts["DATASETS"] + scripts["USE"] + scripts["SIZES"] + strings + few
-    with sharing.holding(script, 1, tmp_path / "x.cols", graphs_path) as (one,):
+    script = scripts["DATASETS"] + scripts["USE"] + scripts["REST"] + strings + few
+    with sharing.holding(script, 1, tmp_path / "x.cols", graphs_path, "in memory") as (one,):
         for word in ("load", "few", "write"):
             one.tell(word)
         n_strings = int(one.tell("strings"))
-        whole, plain, by_loader = json.loads(one.tell("sizes"))
-        assert whole > plain > 5 * by_loader > 5 * n_strings
-        one.tell("lazy")
-        whole, plain, by_loader = json.loads(one.tell("sizes"))
-        assert plain == by_loader < 1000 and whole < 1000
+        plain, by_loader = json.loads(one.tell("sizes"))
+        assert plain > 5 * by_loader > 5 * n_strings
+    with sharing.holding(script, 1, tmp_path / "x.cols", graphs_path, "mapped") as (one,):
+        one.tell("load")
+        plain, by_loader = json.loads(one.tell("sizes"))
+        assert plain == by_loader < 1000
 
 
 # Pictures ------------------------------------------------------------------------------------
@@ -398,42 +451,61 @@ def texts(ax):
     return [text.get_text() for text in ax.texts]
 
 
+def legend(ax):
+    return [text.get_text() for text in ax.figure.legends[0].get_texts()]
+
+
 def test_the_sums_are_drawn_as_they_are():
-    rows = [joined(1, memory(4, 4, 4, 0)), joined(2, memory(8, 4, 0, 0))]
+    rows = [joined(1, memory(4, 4, 4, 0)), joined(2, memory(8, 4, 0, 2))]
     figure = pictures.joining(plots.new_figure(6, 3), {"map": rows, "none": [joined(1, memory(4))]})
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
-    assert lines["sum of RSS"] == [4, 8] and lines["sum of PSS"] == [4, 4]
-    assert lines["page cache"] == [4, 4]
-    assert texts(figure.axes[1]) == ["sum of PSS:\nnot available here"]
+    assert lines["sum of RSS"] == [1, 2] and lines["sum of PSS"] == [1, 1]
+    assert lines["page cache"] == [1, 1] and lines["own + page cache"] == [1, 1.5]
+    assert figure.axes[0].get_ylim()[1] > 2
+    assert texts(figure.axes[1]) == ["own + page cache, sum of PSS:\nnot available here"]
 
 
 def test_the_bill_has_own_memory_and_the_cache_once():
     ax = pictures.bill(plots.new_figure(6, 3).subplots(), joined(2, memory(10, 9, 8, 8)))
     bars = [(patch.get_x(), patch.get_width()) for patch in ax.patches]
-    assert bars == [(0, 8), (8, 2), (0, 8), (8, 1), (0, 4), (0, 8), (8, 4)]
-    assert texts(ax) == ["10 MiB", "9 MiB", "4 MiB", "12 MiB"]
+    assert bars == [(0, 2), (2, 0.5), (0, 2), (2, 0.25), (0, 1), (0, 2), (2, 1)]
+    assert texts(ax) == ["2.5", "2.2", "1.0", "3.0"]
+    assert legend(ax) == ["anonymous: their own", "file pages, mapped", "in the page cache"]
     ax = pictures.bill(plots.new_figure(6, 3).subplots(), joined(2, memory(10), None))
-    assert texts(ax) == ["10 MiB", *["not available here"] * 3]
-    assert [patch.get_width() for patch in ax.patches] == [10]
+    assert texts(ax) == ["2.5", *["not available here"] * 3]
+    assert [patch.get_width() for patch in ax.patches] == [2.5]
 
 
 def test_a_process_is_drawn_by_its_pss_with_marks_for_rss_and_uss():
     ax = pictures.processes(
-        plots.new_figure(6, 3).subplots(), ["a", "b"], [memory(8, 5, 1, 2), memory(8)]
+        plots.new_figure(6, 3).subplots(), ["a", "b"], [memory(8, 5, 1, 2), memory(8)], 4 * MIB
     )
-    assert [(patch.get_x(), patch.get_width()) for patch in ax.patches] == [(0, 2), (2, 3)]
-    assert [line.get_xdata()[0] for line in ax.lines] == [8, 1, 8]
+    assert [(patch.get_x(), patch.get_width()) for patch in ax.patches] == [(0, 0.5), (0.5, 0.75)]
+    assert [line.get_xdata()[0] for line in ax.lines] == [2, 0.25, 2]
     assert texts(ax) == ["PSS: not available here"]
+    assert legend(ax) == ["PSS, anonymous: their own", "PSS, file pages, mapped", "RSS", "USS"]
+    pictures.processes(ax := plots.new_figure(6, 3).subplots(), ["a"], [memory(8, 8, 8, 0)])
+    assert legend(ax) == ["PSS, file pages, mapped", "RSS", "USS"]  # what is drawn, only
 
 
-def test_families_share_an_axis_and_name_their_workers():
-    told = [sharing.Told("", [memory(k, k, 1, 1)] * n) for k, n in ((8, 1), (4, 3), (8, 1))]
-    small = [sharing.Told("", [memory(2, 2, 1, 1)] * n) for n in (1, 2, 1)]
-    figure = pictures.families(plots.new_figure(8, 3), {"x": told, "y": small})
+def test_families_are_drawn_by_what_they_own_and_the_page_cache_once():
+    added = [memory(9, 9, 9, 8), memory(20, 9, 9, 12)]
+    ways = {"x": (added, 4 * MIB), "y": (added[:1], None)}
+    figure = pictures.families(plots.new_figure(8, 3), ["loaded", "used"], ways)
     left, right = figure.axes
-    assert left.get_xlim() == right.get_xlim()
-    assert "x" in (left.get_title(), left.get_title(loc="left"))
-    assert len(left.patches) == 10 and len(right.patches) == 8
+    assert left.get_xlim() == right.get_xlim() and left.get_xlim()[1] > 20
+    bars = [(patch.get_x(), patch.get_width()) for patch in left.patches]
+    assert bars == [(0, 8), (8, 4), (0, 12), (12, 4)]
+    assert texts(left) == ["8 + 4 = 12", "12 + 4 = 16"]
+    assert texts(right) == ["page cache: not available here"]
+    assert [line.get_xdata()[0] for line in left.lines] == [9, 20]
+
+
+def test_a_family_is_what_was_added_since_the_start():
+    told = {"start": sharing.Told("", [memory(5, 4, 3, 2)])}
+    told["use"] = sharing.Told("", [memory(5, 3, 1, 2), memory(5, 3, 1, 3)])
+    assert sharing.family(told)["use"][:4] == (5 * MIB, 2 * MIB, -1 * MIB, 3 * MIB)
+    assert sharing.family(told)["start"][:4] == (0, 0, 0, 0)
 
 
 # The lesson ----------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 import mmap
 import multiprocessing
 import os
+import re
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import ipywidgets
@@ -12,7 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from qm9lab import child, columns, data, plots, sharing, training
+from qm9lab import child, columns, data, measure, plots, sharing, training
 from qm9lab.plots import training as pictures
 from qm9lab.training import Family, Log, Member
 from qm9lab.widgets.training_view import training_view
@@ -35,10 +37,10 @@ def worker(held, stored_bytes, ready, leave):
 
 @needs_linux
 @pytest.mark.timing
-def test_a_family_owns_what_is_held_once_and_what_each_worker_has_stored_to():
+def test_a_family_owns_what_is_held_once_and_what_each_worker_has_stored_to(tmp_path):
     """The identity of exercise 2, with pages that this test itself touched."""
-    fork = multiprocessing.get_context("fork")
-    before = training.family()
+    fork, family = multiprocessing.get_context("fork"), partial(training.family, tmp_path / "no")
+    before = family()
     held = np.ones(HELD_BYTES, np.uint8)
     leave, workers = fork.Event(), []
     for _ in range(2):
@@ -46,12 +48,12 @@ def test_a_family_owns_what_is_held_once_and_what_each_worker_has_stored_to():
         workers.append(fork.Process(target=worker, args=(held, STORED_BYTES, ready, leave)))
         workers[-1].start()
         assert ready.wait(60)
-    members = training.family()
+    members = family()
     leave.set()
     for each in workers:
         each.join()
     found = Family(before[0], members)
-    assert len(before) == 1 and len(members) == 3 and len(training.family()) == 1
+    assert len(before) == 1 and len(members) == 3 and len(family()) == 1
     expected = HELD_BYTES + 2 * STORED_BYTES
     own_pages = 24 * MIB  # the interpreter's, that a worker stores to
     assert expected <= found.together_bytes + MIB < expected + own_pages
@@ -62,29 +64,81 @@ def test_a_family_owns_what_is_held_once_and_what_each_worker_has_stored_to():
 
 
 @needs_linux
-def test_a_member_s_numbers_are_those_of_the_two_instruments():
-    (me,) = training.family()
-    told = sharing.memory(os.getpid())
-    assert abs(me.pss_bytes - told.pss_bytes) < 8 * MIB
-    assert me.anonymous_bytes >= me.pss_anonymous_bytes - MIB and me.uss_bytes <= me.pss_bytes
+def test_a_member_s_numbers_are_those_of_other_instruments(tmp_path):
+    (me,) = training.family(tmp_path / "no")
+    told, kept = sharing.memory(os.getpid()), measure.resident()
+    assert abs(me.share_bytes - told.pss_anonymous_bytes) < 8 * MIB
+    assert abs(me.anonymous_bytes - kept.anonymous_bytes) < 8 * MIB
+    assert me.anonymous_bytes >= me.share_bytes - MIB and me.data_bytes == 0
+
+
+def resident_by_smaps(path):
+    """The second instrument: Rss less Anonymous of the file's maps, in bytes."""
+    n_kib, ours = 0, False
+    for line in open("/proc/self/smaps", encoding="utf-8"):  # noqa: SIM115
+        first, *rest = line.split()
+        if "-" in first:
+            ours = line.endswith(f" {path}\n")
+        elif ours and first in ("Rss:", "Anonymous:"):
+            n_kib += int(rest[0]) * (1 if first == "Rss:" else -1)
+    return n_kib * 1024
+
+
+@needs_linux
+@pytest.mark.parametrize("access", [mmap.ACCESS_READ, mmap.ACCESS_COPY, mmap.ACCESS_WRITE])
+def test_pages_of_the_data_file_are_those_that_are_mapped_and_not_copied(tmp_path, access):
+    path, n_pages = tmp_path / "a file.dat", 300
+    path.write_bytes(bytes(range(256)) * (n_pages * mmap.PAGESIZE // 256))
+    (tmp_path / "other.dat").write_bytes(path.read_bytes())
+
+    def found():
+        (me,) = training.family(path)
+        assert me.data_bytes == resident_by_smaps(path)
+        return me.data_bytes // mmap.PAGESIZE
+
+    assert found() == 0
+    with (
+        open(path, "r+b") as f,
+        open(tmp_path / "other.dat", "rb") as g,
+        mmap.mmap(f.fileno(), 0, access=access) as mm,
+        mmap.mmap(f.fileno(), 8 * mmap.ALLOCATIONGRANULARITY, access=access) as again,
+        mmap.mmap(g.fileno(), 0, access=mmap.ACCESS_READ) as other,
+    ):
+        assert found() == 0
+        sum(mm[:: mmap.PAGESIZE] + other[:: mmap.PAGESIZE])
+        assert found() == n_pages
+        sum(again[:: mmap.PAGESIZE])
+        assert found() > n_pages  # two maps of a page are two entries
+        if access != mmap.ACCESS_READ:
+            before = found()
+            mm[: 10 * mmap.PAGESIZE : mmap.PAGESIZE] = bytes(10)
+            assert found() == before - (10 if access == mmap.ACCESS_COPY else 0)
+    assert found() == 0
+
+
+def test_where_nothing_is_told_a_family_is_this_process_without_numbers(monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "open", lambda *_: open(tmp_path / "no"), raising=False)
+    assert training.family("x") == [Member(None, None, None)]
 
 
 def a_member(mib, **other):
-    return Member(mib * MIB, 5 * MIB, mib * MIB, mib * MIB, mib * MIB)._replace(**other)
+    return Member(mib * MIB, mib * MIB, 5 * MIB)._replace(**other)
 
 
 def test_what_a_script_printed_is_read_back_line_by_line():
-    lines = "print([[1048576] * 5, [3145728] * 5, [2097152] * 5])\n" * 2
+    lines = "print([[1048576] * 3, [3145728] * 3, [2097152] * 3])\n" * 2
     told = training.families(child.run(lines))
     assert len(told) == 2 and told[0] == told[1]
     assert told[0].added_bytes == 2 * MIB and told[0].together_bytes == 4 * MIB
-    assert repr(told[0]).splitlines()[-1].split() == ["worker", "1", "2", "2", "2", "2"]
+    *_, worker_1, together = (line.split() for line in repr(told[0]).splitlines())
+    assert worker_1 == ["worker", "1", "2", "2", "2"]
+    assert together == ["together,", "less", "before", "-", "4", "-"]
     with pytest.raises(RuntimeError, match=r"expected the memory.*exit status 1.*oh no"):
         training.families(child.run("raise SystemExit('oh no')"))
 
 
 def test_what_a_system_does_not_tell_is_said_in_words():
-    nothing = Member(*[None] * 5)
+    nothing = Member(*[None] * 3)
     family = Family(nothing, [nothing])
     assert family.added_bytes is None and family.together_bytes is None
     assert repr(family).endswith(training.NO_NUMBER)
@@ -94,29 +148,38 @@ def test_what_a_system_does_not_tell_is_said_in_words():
 # A log, a rate, calls ------------------------------------------------------------------------
 
 
-def test_a_log_keeps_each_loss_and_looks_from_time_to_time(monkeypatch):
+def test_a_log_keeps_each_loss_and_looks_after_each(monkeypatch):
     looked = []
-    monkeypatch.setattr(training, "family", lambda: looked.append(1) or [a_member(len(looked))])
-    log = Log(batch_size=64)
-    assert log.owned_bytes == [MIB] and log.file_bytes == [[0]]
-    assert not log.note(1.0) and len(log.t_s) == 1
-    time.sleep(training.LOOK_EVERY_S)
-    assert log.note(0.5) and log.losses == [1.0, 0.5] and len(log.t_s) == 2
+    monkeypatch.setattr(
+        training, "family", lambda path: looked.append(path) or [a_member(len(looked))]
+    )
+    log = Log("x", n_molecules=100, batch_size=64)
+    assert log.owned_bytes == [MIB] and log.data_bytes == [[0]] and log.seen == [0]
     log.look()
-    assert log.owned_bytes == [MIB, 2 * MIB, 3 * MIB] and log.t_s == sorted(log.t_s)
+    for k in range(5):
+        log.note(1.0 / (k + 1))
+    assert len(log.losses) == 5 and set(looked) == {"x"}
+    # The last batch of an epoch has what is left.
+    assert log.seen == [0, 0, 64, 100, 164, 200, 264]
+    assert log.owned_bytes == [k * MIB for k in range(1, 8)]
 
 
 def test_a_log_without_numbers_still_keeps_losses(monkeypatch):
-    monkeypatch.setattr(training, "family", lambda: [Member(*[None] * 5)])
-    log = Log()
+    monkeypatch.setattr(training, "family", lambda path: [Member(*[None] * 3)])
+    log = Log("x", 64, 64)
     log.note(1.0)
-    assert log.owned_bytes == [None] and log.file_bytes == [[None]] and log.losses == [1.0]
+    assert log.owned_bytes == [None] * 2 and log.data_bytes == [[None]] * 2 and log.losses == [1.0]
 
 
-def test_the_best_rate_is_that_of_the_fastest_try():
-    waits = iter([0.02, 0.001, 0.02])
-    rate = training.best_rate(lambda: [time.sleep(next(waits))], 10, n_tries=3)
-    assert 10 / 0.02 < rate <= 10 / 0.001
+def test_the_best_rate_is_that_of_the_fastest_try_and_tries_alternate():
+    order, waits = [], {"a": iter([0.02, 0.001, 0.02]), "b": iter([0.01] * 3)}
+
+    def make(name):
+        return [order.append(name), time.sleep(next(waits[name]))]
+
+    rates = training.best_rates({name: partial(make, name) for name in waits}, 10, n_tries=3)
+    assert list(rates) == ["a", "b"] and order == ["a", "b"] * 3
+    assert 10 / 0.02 < rates["a"] <= 10 / 0.001 and rates["b"] <= 10 / 0.01
 
 
 def test_calls_are_counted_and_nothing_is_left_behind():
@@ -135,13 +198,19 @@ def test_calls_are_counted_and_nothing_is_left_behind():
 
 def test_a_run_is_named_with_those_that_have_the_same_losses():
     logs = {("map", 64, n): SimpleNamespace(losses=[1.0, 0.5]) for n in (0, 2)}
-    logs["map", 256, 0] = SimpleNamespace(losses=[1.0])
+    logs["map", 256, 0] = SimpleNamespace(losses=[2.0])
     words = training.in_words(logs, ("map", 64, 0))
     assert words == (
         "map, batches of 64, 0 workers: 2 losses. "
         "The same to the last digit: map, batches of 64, 2 workers."
     )
-    assert training.in_words(logs, ("map", 256, 0)).endswith("no other run yet.")
+    assert training.in_words(logs, ("map", 256, 0)).endswith("none of the other runs (2).")
+    logs["map", 64, 4] = SimpleNamespace(losses=[1.0, 0.5, 0.3])  # of a run still going, the first
+    assert "2 losses. The same to the last digit" in training.in_words(logs, ("map", 64, 0))
+    assert training.in_words(logs, ("map", 64, 0)).endswith("4 workers.")
+    assert training.in_words(logs, ("map", 64, 4)).endswith("none of the other runs (3).")
+    alone = training.in_words({("map", 64, 0): logs["map", 64, 0]}, ("map", 64, 0))
+    assert alone.endswith("no other run yet.")
     assert training.in_words(logs, ("memory", 64, 0)).endswith("not run yet, press train.")
 
 
@@ -149,8 +218,9 @@ def test_a_run_is_named_with_those_that_have_the_same_losses():
 
 
 def a_log(**other):
-    base = {"batch_size": 10, "losses": [1.0, 0.5, 0.3], "t_s": [0.0, 1.0, 2.0]}
-    base |= {"owned_bytes": [0, 4 * MIB, 5 * MIB], "file_bytes": [[0], [MIB, 2 * MIB], [MIB]]}
+    base = {"n_molecules": 20, "losses": [1.0, 0.5, 0.3], "seen": [0, 0, 10, 20, 30]}
+    base |= {"owned_bytes": [0, 4 * MIB, 4 * MIB, 5 * MIB, 5 * MIB]}
+    base |= {"data_bytes": [[0], [MIB], [MIB, 2 * MIB], [MIB, 3 * MIB], [MIB]]}
     return SimpleNamespace(**base | other)
 
 
@@ -159,45 +229,62 @@ def texts(ax):
 
 
 def test_curves_draw_each_loss_and_each_process():
-    figure = pictures.curves(plots.new_figure(9, 3), a_log(), [a_log(losses=[2.0])])
+    other = a_log(losses=[2.0], seen=[0, 0, 10])
+    figure = pictures.curves(plots.new_figure(9, 3), a_log(), [other])
     losses, memory = figure.axes
-    grey, points, mean = losses.lines
-    assert list(grey.get_ydata()) == [2.0] and list(points.get_ydata()) == [1.0, 0.5, 0.3]
-    assert list(points.get_xdata()) == [10, 20, 30]
+    grey, points, mean, end = losses.lines
+    assert list(grey.get_xdata()) == [10] and list(grey.get_ydata()) == [2.0]
+    assert list(points.get_ydata()) == [1.0, 0.5, 0.3]
+    assert list(points.get_xdata()) == [10, 20, 30] and end.get_xdata() == [20, 20]
     assert np.allclose(mean.get_ydata(), [1.0, 0.75, 0.6])
-    assert memory.collections[0].get_paths()[0].vertices[:, 1].max() == 5
-    parent, worker_1 = (line.get_ydata() for line in memory.lines)
-    assert list(parent) == [0, 1, 1] and worker_1[1] == 2 and np.isnan(worker_1[[0, 2]]).all()
+    area = memory.collections[0].get_paths()[0].vertices
+    # A look's value holds until the next look: no slope where nobody looked.
+    tops = {(x, y) for x, y in area if y}
+    assert tops == {(0, 4), (10, 4), (20, 4), (20, 5), (30, 5)}
+    parent, worker_1, _ = memory.lines
+    assert list(parent.get_ydata()) == [0, 1, 1, 1, 1] and parent.get_drawstyle() == "steps-post"
+    assert list(worker_1.get_ydata()[2:4]) == [2, 3] and np.isnan(worker_1.get_ydata()[4])
+    assert worker_1.get_marker() != parent.get_marker() not in ("", "None")
 
 
 def test_curves_of_nothing_and_of_an_unknown_memory_say_so():
     figure = pictures.curves(plots.new_figure(9, 3), None)
     assert texts(figure.axes[0]) == texts(figure.axes[1]) == ["not run yet"]
-    unknown = a_log(owned_bytes=[None] * 3, file_bytes=[[None]] * 3)
+    unknown = a_log(owned_bytes=[None] * 5, data_bytes=[[None]] * 5)
     figure = pictures.curves(plots.new_figure(9, 3), unknown)
     assert texts(figure.axes[1]) == [pictures.MISSING]
 
 
 def test_families_are_drawn_beyond_what_the_parent_had():
-    nothing = Member(*[None] * 5)
+    nothing = Member(*[None] * 3)
     by_way = {"memory": Family(a_member(7), [a_member(10), a_member(11)])}
     by_way["map"] = Family(nothing, [nothing])
     ax = pictures.families(plots.new_figure(9, 3).subplots(), by_way)
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == ["memory: parent", "memory: worker 1", "map: parent"]
-    # The parent's file pages are those that it added: none. A worker's are all.
-    assert [bar.get_width() for bar in ax.patches] == [3, 4, 5]
+    assert [bar.get_width() for bar in ax.patches] == [3, 5, 4, 5]
     assert pictures.MISSING in texts(ax)
 
 
 def test_each_page_that_a_batch_touches_is_drawn_in_both_rows():
-    batches = {"in order": [{0, 5, 6}, {7}], "shuffled": [{1}, {0, 9}]}
-    figure = pictures.touched(plots.new_figure(9, 5), batches, 10)
+    batches = {"in order": [{0, 5, 6}, {7}], "shuffled": [{1}, {0, 8}]}
+    bands = {"header": (0, 1), "y": (2, 4), "z": (5, 10)}
+    figure = pictures.touched(plots.new_figure(9, 5), batches, bands)
     for ax, order in zip(figure.axes, [*batches, *batches], strict=True):
-        drawn = [(x, y) for line in ax.lines for x, y in zip(*line.get_data(), strict=True)]
-        assert drawn == [(k, p) for k, pages in enumerate(batches[order]) for p in sorted(pages)]
-    assert [ax.get_title() for ax in figure.axes[:2]] == ["in order: 4 pages", "shuffled: 3 pages"]
+        strokes = [lines.get_segments() for lines in ax.collections]
+        drawn = [[y for (_, y), _ in each] for each in strokes]
+        assert drawn == [sorted(pages) for pages in batches[order]]
+        assert [round(each[0].mean(0)[0]) for each in strokes] == [0, 1]
+    titles = ["in order:\n4 pages of 10", "shuffled:\n3 pages of 10"]
+    assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes[:2]] == titles
     assert figure.axes[2].get_ylim() == (7.5, 4.5)
+    assert figure.axes[2].get_ylabel().endswith("part of z")
+    grey = [[patch.get_y() for patch in ax.patches] for ax in figure.axes[:2]]
+    assert grey == [[2], [2]]  # nobody asks for y
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["header", "y", "z"]
+    times = re.search(r"drawn (\d+) times", figure.axes[0].get_ylabel())
+    assert times[1] == "0"  # ten pages have room enough
 
 
 @pytest.mark.parametrize(
@@ -278,6 +365,8 @@ def lesson(tmp_path_factory):
     columns.write(found["path"], found["dataset"])
     found["mapped"] = columns.MappedQM9(found["path"])
     words = ("GAP = 4", "class Net", "def train(", "def loader(", "def batch_of", "def pages_of")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
     for source in cells_of(*words):
         exec(source.replace("dataset.y[", "torch.as_tensor(dataset._data.y)["), found)
     yield SimpleNamespace(**found)

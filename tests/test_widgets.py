@@ -28,8 +28,8 @@ def draw_values(**values):
         lambda draw: CallExplorer(draw, calls.CONTROLS, calls.Choice()._asdict()),
         full_or_lazy,
         waste_calculator,
-        lambda draw: sharing_dashboard(draw, ["map", "read()"]),
-        lambda draw: layout_explorer(draw, ["one molecule", "100 in a row"], (4, 19, 425)),
+        lambda draw: sharing_dashboard(draw, ["none", "one", "all"]),
+        lambda draw: layout_explorer(draw, ["one molecule", "100 neighbours"], (19, 128, 1280)),
         lambda draw: training_view(draw, None, ["memory", "map"], (64, 256), [0, 2]),
     ],
     ids=[

@@ -74,7 +74,7 @@ def exercise_1(answer, seed: int) -> Verdict:
             at.offset // at.page: "there the section begins. How far into it is the row?",
         },
         "first the row, then its bytes into the section, then the section's place, then the page.",
-        "One multiplication, two additions, one division, for any molecule.",
+        "The row, its byte in the section, in the file, the page: as many steps for any molecule.",
     )
 
 
@@ -168,17 +168,17 @@ def exercise_3(function) -> Verdict:
     """Check a function that gets one SMILES from two sections, and touches no page too many."""
     draw = random.Random(8)
     texts = [draw.randbytes(draw.randrange(3, 60)).hex() for _ in range(5_000)]
-    ends = np.cumsum([0, *map(len, texts)], dtype="<i8")
-    start = -(-ends.nbytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+    offsets = np.cumsum([0, *map(len, texts)], dtype="<i8")
+    start = -(-offsets.nbytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "sections.dat"
-        path.write_bytes(ends.tobytes().ljust(start, b"\0") + "".join(texts).encode())
+        path.write_bytes(offsets.tobytes().ljust(start, b"\0") + "".join(texts).encode())
         for k in (2_345, 0, len(texts) - 1):
             answers = []
 
             def ask(mm, k=k, answers=answers):
-                section = np.frombuffer(mm, "<i8", len(ends)), np.frombuffer(mm, "u1", -1, start)
-                found, verdict = attempt(function, *section, k)
+                first = np.frombuffer(mm, "<i8", len(offsets))
+                found, verdict = attempt(function, first, np.frombuffer(mm, "u1", -1, start), k)
                 if isinstance(found, np.ndarray | memoryview):  # it would keep the map open
                     found = found.tobytes()
                 answers.append((found, verdict))
@@ -190,13 +190,14 @@ def exercise_3(function) -> Verdict:
             verdict = answers[-1][1] or _judge_smiles(answers[-1][0], texts, k)
             if verdict is not None:
                 return verdict
-            n_needed = _n_pages(8 * k, 8 * k + 16) + _n_pages(start + ends[k], start + ends[k + 1])
+            text = start + offsets[k], start + offsets[k + 1]
+            n_needed = _n_pages(8 * k, 8 * k + 16) + _n_pages(*text)
             if said is not None and said.pages is not None and len(said.pages) > n_needed:
                 return hint(
                     f"the text is right, but {len(said.pages)} pages were touched, and the two "
-                    f"ends and the text lie on {n_needed}: what else does your function read?"
+                    f"offsets and the text lie on {n_needed}: what else does your function read?"
                 )
-    return right("Two ends, one slice, wherever the molecule lies.")
+    return right("Two offsets, one slice, wherever the molecule lies.")
 
 
 def _n_pages(start: int, end: int) -> int:
@@ -215,4 +216,4 @@ def _judge_smiles(found, texts, k: int) -> Verdict | None:
         return hint(f"a str was asked for, this is a {type(found).__name__}.")
     if found in (texts[k - 1], texts[(k + 1) % len(texts)]):
         return hint("that is a neighbour. Where does a molecule begin, and where does it end?")
-    return hint(f"molecule {k} is another text. Which two of the ends does it lie between?")
+    return hint(f"molecule {k} is another text. Which two of the offsets does it lie between?")

@@ -4,6 +4,7 @@ import math
 import numbers
 import random
 from fractions import Fraction
+from typing import NamedTuple
 
 from . import NOT_YET, Verdict, ask, attempt, hint, is_stub, number, right
 
@@ -30,14 +31,14 @@ def question_1(seed: int) -> str:
     """The question for ``seed``."""
     maps, own = _draw_tables(seed)
     rows = [
-        f"  {letter}   {' '.join(map(str, sorted(pages))):22} {own[letter]}"
+        f"  {letter}   {' '.join(map(str, sorted(pages))):25} {own[letter]} pages"
         for letter, pages in maps.items()
     ]
     return "\n".join(
         [
             "Three processes map a file of 12 pages; no one is a fork of another, and nobody else",
-            "maps the file. The pages that their page tables lead to:",
-            "      of the file            anonymous",
+            "maps the file. Their page tables lead to these pages of it, and to anonymous pages:",
+            "      of the file: numbers      anonymous: how many",
             *rows,
             "How many pages are RSS, PSS and USS of A?",
         ]
@@ -59,7 +60,10 @@ def exercise_1(answer, seed: int) -> Verdict:
     shares = sum(Fraction(1, n) for n in mappers)
     n_alone = mappers.count(1)
     wrong = {
-        "RSS": {len(mappers): "RSS counts all kinds of pages, anonymous ones too."},
+        "RSS": {
+            len(mappers): "RSS counts all kinds of pages, anonymous ones too.",
+            len(mappers) + 1: "left are the numbers of pages, right is how many there are.",
+        },
         "PSS": {
             len(mappers) + own["A"]: "a page counts by the part that falls to A.",
             shares: "who else has A's anonymous pages?",
@@ -80,38 +84,62 @@ def exercise_1(answer, seed: int) -> Verdict:
     for (name, right_one), given in zip(expected.items(), (rss, pss, uss), strict=True):
         if given != round(float(right_one), 2):
             mistakes = {round(float(value), 2): words for value, words in wrong[name].items()}
-            return hint(f"{name}: {mistakes.get(given, 'go through the row page by page.')}")
+            otherwise = "go through the row page by page."
+            if abs(given - right_one) < 0.1:
+                otherwise = "almost; leave it as a sum of fractions, without rounding."
+            return hint(f"{name}: {mistakes.get(given, otherwise)}")
     return right("If B ends now, PSS and USS of A grow, and A has done nothing.")
 
 
-def _draw_bill(seed: int) -> tuple[int, list[tuple[int, int, int, int]]]:
-    """The file's MiB; for each process RSS, PSS, USS and anonymous memory in MiB."""
+class _Table(NamedTuple):
+    """A file of ``size`` MiB, of which the processes with a map have touched ``part`` MiB.
+
+    ``rows`` has, for each process, RSS, PSS, USS and anonymous memory in MiB.
+    """
+
+    size: int
+    part: int
+    n_maps: int
+    rows: list[tuple[int, int, int, int]]
+
+
+def _draw_bill(seed: int) -> _Table:
+    """No sum of a column, alone or with the file, is what is gone.
+
+    For that the maps touch a part only, which is never one file when it is counted several times.
+    One or two use ``read()``, so that the cache has the whole file.
+    """
     draw = random.Random(seed)
-    size, n_maps = 12 * draw.randrange(10, 50), draw.choice([0, 1, 2, 2, 3])
+    size, n_maps = 72 * draw.randint(2, 7), draw.choice([0, 1, 2, 2, 3])
+    part = size * draw.choice([3, 5, 7, 9]) // 12
     rows = []
     for k in range(n_maps + draw.randint(1, 2)):
         own = draw.randrange(1, 9)
         if k < n_maps:
-            alone = size if n_maps == 1 else 0
-            rows.append((size + own, size // n_maps + own, alone + own, own))
+            alone = part if n_maps == 1 else 0
+            rows.append((part + own, part // n_maps + own, alone + own, own))
         else:
             rows.append((size + own,) * 4)
     draw.shuffle(rows)
-    return size, rows
+    return _Table(size, part, n_maps, rows)
 
 
 def question_2(seed: int) -> str:
     """The question for ``seed``."""
-    size, rows = _draw_bill(seed)
-    letters = "ABCDE"
+    size, part, n_maps, rows = _draw_bill(seed)
+    n_reads = len(rows) - n_maps
     table = "\n".join(
         f"  {letter} {rss:7} {pss:6} {uss:6} {own:11}"
-        for letter, (rss, pss, uss, own) in zip(letters, rows, strict=False)
+        for letter, (rss, pss, uss, own) in zip("ABCDE", rows, strict=False)
     )
+    who = f"{n_reads} {'process' if n_reads == 1 else 'processes'} got all of it with read()"
+    if n_maps == 1:
+        who += f"; 1 mapped it, and has touched {part} MiB of it"
+    elif n_maps:
+        who += f"; {n_maps} mapped it, and each has touched the same {part} MiB of it"
     told = ask(
-        f"Processes got a file of {size} MiB, some with read(), some through a map, and touched "
-        f"all of it. It was cold; now the page cache has all of its {size} MiB. What each process "
-        "has added, in MiB:"
+        f"A file of {size} MiB was cold. {who}. Now the page cache has all of its {size} MiB. "
+        "What each process has added, in MiB:"
     )
     return (
         f"{told}\n        RSS    PSS    USS   anonymous\n{table}\n"
@@ -121,15 +149,18 @@ def question_2(seed: int) -> str:
 
 def exercise_2(answer, seed: int) -> Verdict:
     """Check what all processes and the page cache take together."""
-    size, rows = _draw_bill(seed)
-    rss, pss, uss, own = (sum(column) for column in zip(*rows, strict=True))
+    table = _draw_bill(seed)
+    size = table.size
+    rss, pss, uss, own = (sum(column) for column in zip(*table.rows, strict=True))
     too_often = "pages of the cache that are mapped stand in RSS, PSS and USS: count each once."
     no_cache = "the page cache has the file, too; in which of these numbers is it?"
     mistakes = dict.fromkeys((rss, rss + size, pss + size, uss + size), too_often)
+    mistakes[pss] = "PSS finds the page cache only where somebody maps it."
+    mistakes |= dict.fromkeys((own, uss), no_cache)
     return number(
         answer,
         own + size,
-        mistakes | dict.fromkeys((own, pss, uss), no_cache),
+        mistakes,
         "which memory has an owner, and which is the page cache's?",
         "What they own, and the page cache once.",
     )
@@ -154,6 +185,11 @@ class _Shared:
 
     def __len__(self):
         return 1
+
+    def _no_number(self, other):
+        raise TypeError("counter is a map with a number in it: did you mean counter[0]?")
+
+    __add__ = __radd__ = __iadd__ = _no_number
 
 
 class _Lock:

@@ -31,8 +31,8 @@ def question_1(seed: int) -> str:
         f"Pages of {page:,} bytes. A file holds records of {record:,} bytes, one behind the "
         f"other: record 0 begins at offset 0. A program maps the records {chosen[0]}, {chosen[1]} "
         f"and {chosen[2]}, each in a map of its own that begins on the page of the record's first "
-        "byte, and reads them. How many bytes does RSS count for the three maps that the program "
-        "did not ask for?"
+        "byte, and reads them. How many of the bytes that RSS counts for the three maps did the "
+        "program not ask for?"
     )
 
 
@@ -52,6 +52,8 @@ def exercise_1(answer, seed: int) -> Verdict:
             3 * page: "does each of the records lie on one page? And take off what was asked for.",
             n_different * page - asked: "two of the maps have a page in common. How often does RSS "
             "count it, which adds up maps?",
+            n_different * page: "two of the maps have a page in common: RSS adds up maps. And take "
+            "off what was asked for.",
             asked: "that is what was asked for.",
         },
         "on which pages does each record begin and end? Each map takes those whole.",
@@ -86,7 +88,7 @@ def question_2(seed: int) -> str:
     return (
         f"A window of addresses from 0 to {window} MiB holds these regions (from, to, in MiB):\n"
         f"{table}\n"
-        "Nothing else is mapped in it. What is the largest map, in MiB, that it has room for?"
+        "Nothing else is in it. What is the largest map, in MiB, that it has room for?"
     )
 
 

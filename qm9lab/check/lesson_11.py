@@ -41,8 +41,7 @@ def exercise_1(answer, seed: int) -> Verdict:
         n * (at_most(short) + at_most(long)),
         {
             n * (at_least(short) + at_least(long)): (
-                "that is when each piece begins at the beginning of a page. And if it begins at "
-                "the last byte of one?"
+                "that is when each piece begins at the beginning of a page. May it begin elsewhere?"
             ),
             at_least(n * (short + long)): (
                 "that is when the molecules are neighbours, so that their bytes lie together."
@@ -54,13 +53,14 @@ def exercise_1(answer, seed: int) -> Verdict:
             n * (1 + at_most(long)): "may a piece that is shorter than a page lie on two?",
             n * 4: "the long piece is longer than a page.",
         },
-        "how many pages can one piece lie on that begins at the last byte of a page?",
+        "find the most for one piece of each kind first. Each molecule has both, and two sections "
+        "share no page.",
         "It is pages that come from the disk, not bytes.",
     )
 
 
 def _draw_family(seed: int) -> tuple[int, int, int, int]:
-    """MiB of the data set, workers, MiB that each has stored to, MiB of its own batches."""
+    """MiB of the data set, workers, MiB that each copies by storing, MiB of its own objects."""
     draw = random.Random(seed)
     return (
         draw.randrange(200, 900),
@@ -74,11 +74,11 @@ def question_2(seed: int) -> str:
     """The question for ``seed``."""
     held, n_workers, stored, made = _draw_family(seed)
     return ask(
-        f"A parent holds a data set of {held} MiB in memory and forks {n_workers} workers. By and "
-        f"by each worker stores to {stored} MiB of the pages that it shares with its parent, by "
-        f"reading Python strings for instance, and has {made} MiB of batches of its own. How many "
-        "MiB of anonymous memory have parent and workers together for the data, each page "
-        "counted once?"
+        f"A parent holds a data set of {held} MiB in memory and forks {n_workers} workers. Each "
+        f"worker stores to {stored} MiB of the pages that it shares with its parent (to look at a "
+        f"Python string is to store its reference count), and keeps {made} MiB of new objects. How "
+        "many MiB of anonymous memory have parent and workers together for the data set, the "
+        "copies and the new objects, each page counted once?"
     )
 
 
@@ -89,12 +89,12 @@ def exercise_2(answer, seed: int) -> Verdict:
         answer,
         held + n * (stored + made),
         {
-            (n + 1) * held: "that is the sum of RSS. Does fork copy a page that nobody stores to?",
+            (n + 1) * held: "that counts it once a process. Does fork copy what nobody stores to?",
             (n + 1) * held + n * made: "does fork copy a page that nobody stores to?",
             (n + 1) * held + n * (stored + made): "does fork copy a page that nobody stores to?",
             held: "what happens to a shared page when a worker stores to it?",
             held + n * made: "what happens to a shared page when a worker stores to it?",
-            held + n * stored: "the batches that a worker makes are in its memory, too.",
+            held + n * stored: "the objects that a worker keeps are in its memory, too.",
             held + stored + made: "that is with one worker.",
             n * (stored + made): "the parent's own pages count as well.",
         },
@@ -113,7 +113,14 @@ def exercise_3(in_blocks) -> Verdict:
         result, verdict = attempt(in_blocks, n, block, seed)
         if verdict:
             return verdict
+        if hasattr(result, "__iter__") and not hasattr(result, "__len__"):
+            return hint(
+                f"expected a list, an array or a tensor, found a {type(result).__name__}. A "
+                "DataLoader asks for the length, and begins anew in every epoch."
+            )
         try:
+            if any(map(_is_list, result)):
+                return hint("expected a list of numbers, found one of lists: join the blocks.")
             order = [int(number) for number in result]
         except (TypeError, ValueError):
             return hint(f"expected a list of numbers, found a {type(result).__name__}.")
@@ -130,6 +137,11 @@ def exercise_3(in_blocks) -> Verdict:
             "another number now. Make one of your own from the seed."
         )
     return right("sampler=in_blocks(...) in the DataLoader, and a block's pages come together.")
+
+
+def _is_list(part) -> bool:
+    """Whether this is several numbers; a tensor without a dimension is one."""
+    return bool(getattr(part, "ndim", hasattr(part, "__len__") and not isinstance(part, str)))
 
 
 def _problem(order: list[int], n: int, block: int) -> Verdict | None:
@@ -153,6 +165,9 @@ def _problem(order: list[int], n: int, block: int) -> Verdict | None:
         return hint("the blocks come in the order of the file.")
     if any(part == sorted(part) for part in blocks if len(part) > 10):
         return hint("within a block the molecules stand in the order of the file.")
+    ways = [tuple(number - min(part) for number in part) for part in blocks if len(part) > 10]
+    if len(set(ways)) < len(ways):
+        return hint("blocks are shuffled in the same way: draw anew for each.")
     return None
 
 

@@ -18,28 +18,30 @@ PARTS = (
     Look("#F5EE9E", "", "#222222"),
     Look("#BFE5D6", "", "#222222"),
 )
-"""Header, values, lengths, SMILES: in lesson 01's colours of the three fields of a record."""
+"""Header, values, offsets, SMILES: the last three in lesson 01's colours of a record's fields."""
 
 ASKED_OF = {
     "one molecule": lambda molecule, field: molecule == 1,
     "one property of all": lambda molecule, field: field == 1,
-    "100 in a row": lambda molecule, field: molecule in (1, 2),
+    "100 neighbours": lambda molecule, field: molecule in (1, 2),
 }
 """Question -> which values of the small example table of ``file_order`` it asks for."""
 
-N_MOLECULES, N_FIELDS = 4, 3
-LEAST_ROWS = 8
-"""Of pages, for which a grid has room: small files and large ones are drawn alike."""
+N_MOLECULES, N_FIELDS, VALUES_A_PAGE = 4, 3, 4
+"""Of the small example table."""
+
+PAGES_A_LINE, LINE_IN, STRIP_IN, WORDS_IN = 32, 0.235, 0.85, 1.2
+"""Of a grid, and heights in inches: a page is drawn in one size, however long the file is."""
 
 
 def growth(figure: Figure, places, pages: Mapping[str, Sequence], seconds: Mapping) -> Figure:
-    """Pages touched and time taken to find molecule k, against k, a line a way.
+    """Pages touched and time taken to find where molecule k lies, against k, a line a way.
 
     Parameters
     ----------
     places : (n,) int, the numbers k
     pages : way -> (n,) int, or a str where the kernel's count is not to be had
-    seconds : way -> (n,) float
+    seconds : way -> (n,) float, through a map whose pages are all mapped
     """
     looks = zip(seconds, (("o", "-"), ("s", "--")), ("#222222", "#0072B2"), strict=True)
     left, right = figure.subplots(1, 2)
@@ -50,8 +52,8 @@ def growth(figure: Figure, places, pages: Mapping[str, Sequence], seconds: Mappi
         right.plot(places, np.multiply(seconds[way], 1e6), **look)
     if not left.lines:
         left.text(0.5, 0.5, MISSING, ha="center", transform=left.transAxes)
-    left.set(ylabel="pages touched, by the kernel")
-    right.set(ylabel="time (microseconds)")
+    left.set(ylabel="pages touched (cold file)")
+    right.set(ylabel="time, warm map (µs)")
     for ax in (left, right):
         ax.set(xscale="log", yscale="log", xlabel="number k of the molecule")
     right.legend(loc="center right")
@@ -71,9 +73,9 @@ def sections(ax: Axes, parts, alignment_bytes: int) -> Axes:
     for k, (name, offset, n_bytes) in enumerate(parts):
         look = PARTS[k % len(PARTS)]
         ax.barh(0, n_bytes, left=offset, height=0.8, color=look.color, edgecolor="#555555", lw=0.8)
-        words = f"{name}\n{binary_size(n_bytes)}"
-        middle = offset + n_bytes / 2
-        small = n_bytes < 0.07 * end
+        middle, small = offset + n_bytes / 2, n_bytes < 0.07 * end
+        label = name.replace("_", "_\n") if n_bytes < 0.15 * end else name
+        words = f"{label}\n{binary_size(n_bytes)}"
         place = (middle, 0.4) if small else (middle, 0)
         ax.annotate(
             words,
@@ -102,6 +104,8 @@ def sections(ax: Axes, parts, alignment_bytes: int) -> Axes:
 def file_order(ax: Axes, layout: str, question: str) -> Axes:
     """The values of a table of four molecules and three fields, in the order of the file.
 
+    Under them stands in which page each would lie, if a page held four values.
+
     Parameters
     ----------
     layout : "rows" (molecule after molecule) or "columns" (field after field)
@@ -111,21 +115,25 @@ def file_order(ax: Axes, layout: str, question: str) -> Axes:
     order = [(m, f) for m in molecules for f in fields]
     if layout == "columns":
         order = [(m, f) for f in fields for m in molecules]
-    blank(ax, 12, 2.2)
+    blank(ax, len(order) + 0.02, 2.6)
     for at, (molecule, field) in enumerate(order):
         look = ASKED if ASKED_OF[question](molecule, field) else PLAIN
         weight = "bold" if look is ASKED else "normal"
         text = f"{'ABCD'[molecule]}{field}"
-        cell(ax, at, 0.9, 1, 1.2, look, text, fontsize=9, weight=weight)
-    words = (
-        "a small table (molecules A to D, fields 0 to 2) in the order of the file; lit: asked for"
-    )
-    say(ax, 0, 0.35, f"{layout}: {words}", fontsize=8.5)
+        cell(ax, at, 0.8, 1, 1.0, look, text, fontsize=9, weight=weight)
+    for page in range(len(order) // VALUES_A_PAGE):
+        left = page * VALUES_A_PAGE
+        ends = [left + 0.06, left + VALUES_A_PAGE - 0.06]
+        ax.plot(ends, [2.02, 2.02], color="#222222", lw=1.6, solid_capstyle="butt")
+        middle = left + VALUES_A_PAGE / 2
+        say(ax, middle, 2.4, f"page {page}", fontsize=8.5, ha="center")
+    words = f"{layout}: molecules A to D, fields 0 to 2, in the order of the file"
+    say(ax, 0, 0.35, f"{words}, if a page held four values; lit: asked for", fontsize=8.5)
     ax.texts[-1].set_in_layout(False)
     return ax
 
 
-def touched_pages(ax: Axes, n_pages: int, computed, found, columns: int) -> Axes:
+def touched_pages(ax: Axes, n_pages: int, computed, found) -> Axes:
     """All pages of a file: those that the kernel mapped, and a dot on those that were computed.
 
     Parameters
@@ -133,35 +141,45 @@ def touched_pages(ax: Axes, n_pages: int, computed, found, columns: int) -> Axes
     computed : numbers of the pages that arithmetic says are touched
     found : numbers of the pages that the kernel had mapped; a str (or None) where it cannot be
         asked, and then no page is drawn as mapped
-    columns : pages in a row
     """
     mapped = np.zeros(n_pages, bool)
     if not isinstance(found, str | None):
         mapped[list(found)] = True
-    page_grid(ax, mapped, mapped, columns, legend=False)
+    page_grid(ax, mapped, mapped, PAGES_A_LINE, legend=False)
     at = np.array(sorted(computed))
-    side = max(1.8, 160.0 / columns)
-    ax.plot(at % columns, at // columns, ls="", marker="o", ms=side, color=COMPUTED, mew=0)
-    n_rows = max(-(-n_pages // columns), LEAST_ROWS)
-    ax.set(ylim=(n_rows - 0.3, -0.7), yticks=range(0, n_rows, max(1, n_rows // 4)), ylabel="row")
-    ax.set_xlabel(f"{n_pages:,} pages, {columns} in a row")
+    x, y = at % PAGES_A_LINE, at // PAGES_A_LINE
+    ax.plot(x, y, ls="", marker="o", ms=4.5, color=COMPUTED, mew=0)
+    n_lines = -(-n_pages // PAGES_A_LINE)
+    lines = range(0, n_lines, max(1, -(-n_lines // 4)))
+    ax.set(ylim=(n_lines - 0.3, -0.7), ylabel="page")
+    ax.set_yticks(lines, [f"{line * PAGES_A_LINE:,}" for line in lines])
+    places = [0, PAGES_A_LINE // 2, PAGES_A_LINE - 1]
+    ax.set_xticks(places, [f"+ {place}" for place in places])
+    ax.set_xlabel(f"the file's {n_pages:,} pages, {PAGES_A_LINE} a line")
     if isinstance(found, str | None):
         words = f"the kernel's count: {MISSING}"
         ax.text(0.5, 1.02, words, transform=ax.transAxes, fontsize=8.5, ha="center")
     return ax
 
 
-def question(
-    figure: Figure, layout: str, asked: str, n_pages: int, computed, found, columns: int = 64
-) -> Figure:
+def height_in(n_pages: int) -> float:
+    """The height of ``question`` and its key, in inches, for a file of so many pages."""
+    return STRIP_IN + _grid_in(n_pages) + WORDS_IN
+
+
+def _grid_in(n_pages: int) -> float:
+    return LINE_IN * (-(-n_pages // PAGES_A_LINE) + 0.4)
+
+
+def question(figure: Figure, layout: str, asked: str, n_pages: int, computed, found) -> Figure:
     """What one question touches: the order of the values above, all pages of the file below.
 
     ``asked`` is a question of ASKED_OF; the rest is as for ``file_order`` and ``touched_pages``.
+    The figure is best ``height_in(n_pages)`` inches high.
     """
-    n_rows = max(-(-n_pages // columns), LEAST_ROWS)
-    order, grid = figure.subplots(2, 1, height_ratios=[1.4, max(2.5, 20 * n_rows / columns)])
+    order, grid = figure.subplots(2, 1, height_ratios=[STRIP_IN, _grid_in(n_pages)])
     file_order(order, layout, asked)
-    touched_pages(grid, n_pages, computed, found, columns)
+    touched_pages(grid, n_pages, computed, found)
     return figure
 
 

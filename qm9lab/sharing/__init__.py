@@ -6,7 +6,7 @@ It opens and maps nothing for them.
 """
 
 from .amounts import Memory, memory, total
-from .holders import Holder, Played, Told, holding, play, watch
+from .holders import Holder, Played, Told, family, holding, play, watch
 from .readers import Joined, in_files, one_by_one
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Memory",
     "Played",
     "Told",
+    "family",
     "holding",
     "in_files",
     "memory",

@@ -14,9 +14,10 @@ class Memory(NamedTuple):
     rss_bytes : int
         All resident pages, each counted whole.
     pss_bytes : int or None
-        Each resident page divided by the number of processes that have it mapped.
+        Each resident page divided by how often it is mapped, by this process or by another.
     uss_bytes : int or None
-        Resident pages that nobody else has mapped now.
+        Resident pages that are mapped once, here. (One that this process maps twice is none of
+        them, and half of it stands in PSS twice.)
     pss_anonymous_bytes : int or None
         The part of PSS with no file behind it; the rest is pages of files (and shared memory).
     source : str

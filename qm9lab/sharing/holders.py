@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import psutil
 
-from .amounts import Memory, memory
+from .amounts import Memory, memory, total
 
 TIMEOUT_S = 120.0
 # Stands behind each script: run the function that a line names, answer with what it returns, or
@@ -158,6 +158,12 @@ def watch(holder: Holder, *words: str) -> dict[str, Told]:
         children = psutil.Process(holder.pid).children()
         told[word] = Told(answer, [memory(pid) for pid in (holder.pid, *(c.pid for c in children))])
     return told
+
+
+def family(told: dict[str, Told]) -> dict[str, Memory]:
+    """Memory of a watched process and its children together, after each word, beyond the start."""
+    sums = {word: total(each.memories) for word, each in told.items()}
+    return {word: each.since(sums["start"]) for word, each in sums.items()}
 
 
 class Played(NamedTuple):

@@ -1,6 +1,7 @@
-"""N processes get one file, one after another: what that adds to them, and to the page cache."""
+"""Processes get one file, one after another: what that adds to them, and to the page cache."""
 
 import mmap
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .. import measure
@@ -52,10 +53,11 @@ class Joined(NamedTuple):
         }
 
 
-def one_by_one(script: str, path, n: int) -> list[Joined]:
-    """From a cold file: the sums after the first, the second, ... of ``n`` processes got it.
+def one_by_one(script: str, path, ways: Sequence[str]) -> list[Joined]:
+    """From a cold file: the sums after the first, the second, ... of some processes got it.
 
-    The script gets ``path``; its function ``get`` gets the file and touches all of it.
+    The script gets ``path``; ``ways`` name, for each process, the function of the script that gets
+    the file and touches all of it.
 
     Notes
     -----
@@ -63,10 +65,10 @@ def one_by_one(script: str, path, n: int) -> list[Joined]:
     shared by as many before and after.
     """
     state, size, joined = measure.make_cold(path), path.stat().st_size, []
-    with holding(script, n, path) as holders:
+    with holding(script, len(ways), path) as holders:
         before = total(memory(holder.pid) for holder in holders)
-        for k, holder in enumerate(holders, 1):
-            holder.tell("get")
+        for k, (holder, way) in enumerate(zip(holders, ways, strict=True), 1):
+            holder.tell(way)
             added = total(memory(holder.pid) for holder in holders).since(before)
             cached = measure.cache_state(path).n_cached if state.n_cached == 0 else None
             joined.append(Joined(k, size, added, cached and cached * mmap.PAGESIZE, state.source))

@@ -1,4 +1,4 @@
-"""The sharing dashboard (lesson 09): how many readers, and how each gets the file -> the bill."""
+"""The sharing dashboard (lesson 09): how many readers, how many of them copy -> the bill."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from . import View, choice, slider
 MOST = 8
 
 
-def sharing_dashboard(draw: Callable[..., tuple[Figure, str]], ways) -> View:
-    """How many processes, and in which of ``ways`` each gets the file (lesson 09).
+def sharing_dashboard(draw: Callable[..., tuple[Figure, str]], mixes) -> View:
+    """How many processes get the file, and which of them with ``read()`` (lesson 09).
 
-    ``draw(n=..., way=...)`` starts the processes, measures, ends them, and returns the picture
-    and its sentence.
+    ``draw(n=..., with_read=...)`` with one of ``mixes`` starts the processes, measures, ends them,
+    and returns the picture and its sentence.
     """
-    return View(draw, n=slider("readers", 1, MOST, 3), way=choice("each one's way", ways))
+    return View(draw, n=slider("processes", 1, MOST, 3), with_read=choice("with read()", mixes))

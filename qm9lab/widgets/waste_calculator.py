@@ -18,10 +18,12 @@ def waste_calculator(draw: Callable[..., tuple[Figure, str]]) -> View:
     ``draw(record_bytes=..., piece_mib=..., freed=..., asked_mib=...)`` computes, asks the kernel,
     and returns the picture and its sentence.
     """
-    return View(
-        draw,
-        record_bytes=choice("bytes a record", RECORD_BYTES, 256),
-        piece_mib=choice("MiB a piece", PIECE_MIB, 32),
-        freed=choice("freed", FREED),
-        asked_mib=choice("MiB asked for", ASKED_MIB, 96),
-    )
+    controls = {
+        "record_bytes": choice("bytes a record", RECORD_BYTES, 256),
+        "piece_mib": choice("MiB a piece", PIECE_MIB, 32),
+        "freed": choice("pieces freed", FREED),
+        "asked_mib": choice("MiB asked for", ASKED_MIB, 96),
+    }
+    for control in controls.values():  # side by side: a gap says where one ends
+        control.layout.margin = "0 24px 6px 0"
+    return View(draw, **controls)
