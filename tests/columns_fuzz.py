@@ -22,8 +22,11 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 from columns_files import HEADER_BYTES, NAMES, PREAMBLE_BYTES, field, put, seal, some_arrays, span
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from qm9lab import columns
 from qm9lab.columns import ColumnsError, MappedQM9, layout, reading
@@ -178,8 +181,9 @@ def close(draw, raw, name):
 
 def bits(draw, raw):
     """One to three bits, anywhere or in a section."""
+    spans = {name: span(raw, name) for name in NAMES}  # before a bit changes what the table says
     for _ in range(draw.randint(1, 3)):
-        first, end = span(raw, draw.choice(NAMES))
+        first, end = spans[draw.choice(NAMES)]
         if draw.random() < 0.1 or first == end:
             first, end = 0, len(raw)
         raw[draw.randrange(first, end)] ^= 1 << draw.randrange(8)
@@ -411,20 +415,61 @@ def fuzz(folder, bases, seed, count):
         different.add(hash((len(raw), *(zlib.crc32(raw[s]) for s in used(base)))))
         if len(different) == counts.total():
             continue  # there was such a file before
-        files.write(raw)
-        signal.alarm(CASE_S)  # a hang is ended by SIGALRM
         try:
-            found = Examined(files.path)
-            if must_be_seen(base, raw, sealed):
-                holds(found.outcome != "accepted", "a change was not seen")
+            counts[kind, outcome_of(files, base, raw, sealed)] += 1
         except Exception as error:
-            signal.alarm(0)
             sys.exit(f"case {case} of seed {seed} ({kind}): {type(error).__name__}: {error}")
-        signal.alarm(0)
-        counts[kind, found.outcome] += 1
         if len(different) == count:
             os.unlink(files.path)
             return counts
+
+
+def outcome_of(files, base, raw, sealed):
+    """What came of a mutated file, after all checks."""
+    files.write(raw)
+    signal.alarm(CASE_S)  # a hang is ended by SIGALRM
+    try:
+        found = Examined(files.path)
+        if must_be_seen(base, raw, sealed):
+            holds(found.outcome != "accepted", "a change was not seen")
+    finally:
+        signal.alarm(0)
+    return found.outcome
+
+
+def search(folder, bases, seed, count):
+    """As ``fuzz``, but hypothesis draws the files, and shrinks the one that it ends with.
+
+    Memory is not limited here, for hypothesis remembers what it drew.
+    """
+    counts, files = Counter(), Files(folder / f"drawn-{os.getpid()}.cols")
+    for base in bases:
+        files.write(base)
+        holds(Examined(files.path).outcome == "accepted", "a good file was refused")
+
+    @hypothesis.seed(seed)
+    @settings(
+        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(
+        st.sampled_from([mutate.__name__ for mutate in MUTATIONS]),
+        st.integers(0, len(bases) - 1),
+        st.randoms(use_true_random=False),
+    )
+    def one_file(mutation, base_number, draw):
+        base = bases[base_number]
+        raw = bytearray(base)
+        sealed = globals()[mutation](draw, raw)
+        hypothesis.assume(raw != base)
+        counts[mutation, outcome_of(files, base, raw, sealed)] += 1
+
+    try:
+        one_file()
+    except Exception as error:
+        case = "; ".join(getattr(error, "__notes__", ()))
+        sys.exit(f"seed {seed}: {type(error).__name__}: {error} ({case})")
+    os.unlink(files.path)
+    return counts
 
 
 # The fuzzer must be able to fail -------------------------------------------------------------
@@ -483,7 +528,7 @@ BROKEN = {
 }
 
 
-def with_broken(name, folder, bases, seed, count):
+def with_broken(name, folder, bases, seed, count, draws):
     """How the fuzzer ends when a part of the package is broken: its message or its signal."""
     read_fd, write_fd = os.pipe()
     pid = os.fork()
@@ -493,7 +538,7 @@ def with_broken(name, folder, bases, seed, count):
         setattr(*BROKEN[name])
         globals()["CASE_S"] = 2
         try:
-            fuzz(folder, bases, seed, count)
+            draws(folder, bases, seed, count)
         except SystemExit as stopped:
             os.write(write_fd, str(stopped).encode())
             os._exit(1)
@@ -505,7 +550,7 @@ def with_broken(name, folder, bases, seed, count):
     return signal.Signals(-code).name if code < 0 else said if code else "nothing was found"
 
 
-def main(folder, seed, count, *broken):
+def main(folder, seed, count, *broken, draws=fuzz):
     folder, seed, count, bases = Path(folder), int(seed), int(count), []
     for n_molecules in (12, 5, 1, 0):
         path = folder / "base.cols"
@@ -513,10 +558,11 @@ def main(folder, seed, count, *broken):
         bases.append(path.read_bytes())
     bases = [bases[k] for k in (0, 0, 0, 1, 1, 2, 3)]
     if broken:
-        print(json.dumps({name: with_broken(name, folder, bases, seed, count) for name in broken}))
+        ended = {name: with_broken(name, folder, bases, seed, count, draws) for name in broken}
+        print(json.dumps(ended))
         return
     start_s = time.monotonic()
-    counts = fuzz(folder, bases, seed, count)
+    counts = draws(folder, bases, seed, count)
     rows = [[kind, outcome, n] for (kind, outcome), n in sorted(counts.items())]
     elapsed_s = time.monotonic() - start_s
     print(json.dumps({"elapsed_s": elapsed_s, "counts": rows}))

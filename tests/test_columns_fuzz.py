@@ -25,6 +25,7 @@ sys.path.insert(0, sys.argv[1])
 import columns_fuzz
 columns_fuzz.main(*sys.argv[2:])
 """
+BY_HYPOTHESIS = SCRIPT.replace("argv[2:]", "argv[2:], draws=columns_fuzz.search")
 KINDS = {
     "header_field", "header_bytes", "entries", "consistent", "offsets", "text", "bits", "cut",
     "extend", "noise", "block",
@@ -46,9 +47,9 @@ FOUND = {
 }
 
 
-def fuzz(folder, seed, n_files, *broken):
+def fuzz(folder, seed, n_files, *broken, script=SCRIPT):
     words = (Path(__file__).parent, folder, seed, n_files, *broken)
-    done = child.run(SCRIPT, *words, timeout_s=900, cwd=ROOT)
+    done = child.run(script, *words, timeout_s=900, cwd=ROOT)
     assert done.returncode == 0, f"{done.how_it_ended}: {done.last_line}"
     return json.loads(done.stdout)
 
@@ -70,6 +71,23 @@ def test_mutated_files_are_refused_or_harmless(tmp_path, capsys):
     if n_files >= 10_000:
         assert all(sum(row.values()) >= 200 for row in table.values())
         assert min(total.values()) >= 100, "each outcome must come up, or the mutations are dull"
+
+
+def test_files_that_hypothesis_draws_are_refused_or_harmless(tmp_path):
+    seed = os.environ.get("QM9LAB_FUZZ_SEED", "1")
+    n_files = int(os.environ.get("QM9LAB_FUZZ_FILES", "10000"))
+    found = fuzz(tmp_path, seed, n_files, script=BY_HYPOTHESIS)
+    outcomes = {outcome for _, outcome, _ in found["counts"]}
+    assert {kind for kind, *_ in found["counts"]} == KINDS and outcomes == set(OUTCOMES)
+    assert sum(n for *_, n in found["counts"]) >= n_files
+
+
+def test_what_hypothesis_draws_can_fail(tmp_path):
+    names = ("spans are not checked", "texts are not checked", "verify checks no checksums")
+    found = fuzz(tmp_path, 1, 2000, *names, script=BY_HYPOTHESIS)
+    wrong = {name: said for name, said in found.items() if FOUND[name] not in said}
+    assert not wrong, wrong
+    assert all("mutation=" in said for said in found.values()), "the case that it shrank to"
 
 
 def test_the_fuzzer_can_fail(tmp_path):
