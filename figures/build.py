@@ -18,8 +18,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
-from qm9lab import plots
-from qm9lab.plots import FIELDS, MEANINGS, Look, blank, cell, meaning_legend, memory, page_row, say
+from qm9lab.course import plots
+from qm9lab.course.page_grid import page_grid, page_key
+from qm9lab.course.plots import MEANINGS, Look, blank, cell, meaning_legend, page_row, say
+from qm9lab.lessons.lesson_01.pictures import FIELDS
+from qm9lab.lessons.lesson_07 import pictures as memory
 
 HERE = Path(__file__).resolve().parent
 DISK, CACHE, MAPPED, PRIVATE = MEANINGS
@@ -280,17 +283,17 @@ def page_map(figure) -> None:
         states = np.repeat(*np.transpose(now["states"]))
         cached, mapped, dirty = (states & bit > 0 for bit in (1, 2, 4))
         touched = now["touched"] or None
-        plots.page_grid(ax, cached, mapped, run["columns"], touched, dirty, legend=False, runs=True)
+        page_grid(ax, cached, mapped, run["columns"], touched, dirty, legend=False, runs=True)
         counts = {"cached": cached.sum(), "mapped": mapped.sum(), "dirty": dirty.sum()}
         ax.set_title(title.format(**run, **counts), fontsize=9)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    plots.page_key(figure, dirty=True, copied=False, touched=True)
+    page_key(figure, dirty=True, copied=False, touched=True)
 
 
 def three_ways(figure) -> None:
     ax = blank(figure.subplots(), 21.2, 10.6)
-    ways = ("data.QM9(path)", "f.read()", "mmap.mmap(fd, 0)")
+    ways = ("qm9.QM9(path)", "f.read()", "mmap.mmap(fd, 0)")
     held = ("a dataset of tensors and strings", "a bytes object", "a map")
     unknown = Look("#FFFFFF", "", "#999999")
     say(ax, 0, 2.5, "what the\nprocess adds", weight="bold")

@@ -17,7 +17,9 @@ import nbformat
 import numpy as np
 from nbclient import NotebookClient
 
-from qm9lab import data, measure, pages, records
+from qm9lab import measure, qm9, records
+from qm9lab.course import folders
+from qm9lab.lessons.lesson_06 import pages
 
 N_MOLECULES, N_STORES = 200, 40
 FOLDER = Path(__file__).resolve().parent / "data"
@@ -30,8 +32,8 @@ def run_lengths(states) -> list[list[int]]:
 
 def page_map() -> dict:
     """The pages of the record file in four situations (lesson 06)."""
-    path = data.lesson_folder() / "record_page_map.dat"
-    shutil.copyfile(data.record_file(), path)
+    path = folders.lesson_folder() / "record_page_map.dat"
+    shutil.copyfile(qm9.record_file(), path)
     contents = path.read_bytes()
     starts = [offset for offset, _, _ in records.walk(contents)]
 

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import lessons
+from .course import copies
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,11 +29,11 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--seed", type=int, default=7)
 
     arguments = parser.parse_args(argv)
-    from .data import DataError
+    from .qm9 import DataError
 
     try:
         return arguments.run(arguments) or 0
-    except (DataError, lessons.LessonError) as error:
+    except (DataError, copies.LessonError) as error:
         print(f"qm9lab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -42,27 +42,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> None:
-    from . import data
+    from . import qm9
 
-    sizes = [f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in data.prepare(progress=True)]
+    sizes = [f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in qm9.prepare(progress=True)]
     print("QM9 is ready:", " and ".join(sizes))
 
 
 def _copy(arguments: argparse.Namespace) -> None:
-    _report(lessons.copy(arguments.to), arguments.to)
+    _report(copies.copy(arguments.to), arguments.to)
 
 
 def _fresh(arguments: argparse.Namespace) -> None:
-    old, copied = lessons.fresh(arguments.to)
+    old, copied = copies.fresh(arguments.to)
     if old is not None:
         print(f"moved the former copies to {old}")
     _report(copied, arguments.to)
 
 
 def _exact(arguments: argparse.Namespace) -> int:
-    from . import data, measure
+    from . import measure
+    from .course import folders
 
-    found = measure.exact(data.lesson_folder(), arguments.traces, arguments.seed)
+    found = measure.exact(folders.lesson_folder(), arguments.traces, arguments.seed)
     if found.n_traces == 0:
         print("exact protocol:", found.source)
         return 0
@@ -77,7 +78,7 @@ def _exact(arguments: argparse.Namespace) -> int:
     return 1 if found.mismatches else 0
 
 
-def _report(copied: list[lessons.Copied], work: Path) -> None:
+def _report(copied: list[copies.Copied], work: Path) -> None:
     of = {state: [c.name for c in copied if c.state == state] for state in ("new", "updated")}
     print(f"lessons in {work}: {len(copied)} ({len(of['new'])} new, {len(of['updated'])} updated)")
     edited = [c.name for c in copied if c.state == "edited"]

@@ -79,7 +79,7 @@ def _await_reply(item, kernel, await_reply, msg_id, timeout=None):
                 kernel.died = item.name
                 item.raise_cell_error(
                     f"The kernel died in this cell ({_how(kernel)}). What can kill a process "
-                    "belongs in a child process: see qm9lab/child.py"
+                    "belongs in a child process: see qm9lab.processes"
                 )
             if time.monotonic() > deadline_s:
                 raise

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qm9lab import columns, data
+from qm9lab import columns, qm9
 
 BENCH = Path(__file__).resolve().parent / "bench"
 sys.path.insert(0, str(BENCH))
@@ -170,7 +170,7 @@ def test_a_run_leaves_no_path_of_this_machine(quick):
     _, folder = quick
     for path in folder.iterdir():
         text = path.read_text()
-        assert str(Path.home()) not in text and str(data.folder()) not in text
+        assert str(Path.home()) not in text and str(qm9.folder()) not in text
         assert str(BENCH.parents[1]) not in text
 
 

@@ -595,10 +595,12 @@ def test_harness_hears_an_error_in_a_control(lab, open_notebook):
 PAGES = """import ctypes, mmap, os, time
 from pathlib import Path
 import numpy as np
-from qm9lab import data, measure, pages
-from qm9lab.widgets.page_map import PageMap
+from qm9lab import measure, qm9
+from qm9lab.course import folders
+from qm9lab.lessons.lesson_06 import pages
+from qm9lab.lessons.lesson_06.widget import PageMap
 
-path = data.lesson_folder() / "pages.dat"
+path = folders.lesson_folder() / "pages.dat"
 path.write_bytes(os.urandom(N_PAGES * mmap.PAGESIZE - 100))
 starts = list(range(0, path.stat().st_size, 1000))
 
@@ -666,7 +668,7 @@ class LivePageMap:
         self.canvas = self.root.get_by_role("application")
 
     def drawn(self):
-        from qm9lab import plots
+        from qm9lab.course import plots
 
         looks = [look.color.upper() for look in plots.MEANINGS.values()]
         return self.root.evaluate(DRAWN, looks)
@@ -844,11 +846,13 @@ def test_page_map_of_128_mib_is_drawn_in_time(live_page_map):
 
 # The same call made in the notebook's own kernel, without a touch, by code that is not qm9lab's.
 CALL = """import ctypes, errno, mmap, os
-from qm9lab import calls, data
-from qm9lab.plots import parameters
-from qm9lab.widgets.call_explorer import CallExplorer
+from qm9lab import qm9
+from qm9lab.course import folders
+from qm9lab.lessons.lesson_03 import calls
+from qm9lab.lessons.lesson_03 import pictures as parameters
+from qm9lab.lessons.lesson_03.widget import CallExplorer
 
-folder = data.lesson_folder()
+folder = folders.lesson_folder()
 (folder / "file").write_bytes(bytes(mmap.PAGESIZE * 5 // 2))
 (folder / "none").touch()
 libc = ctypes.CDLL(None, use_errno=True)
@@ -1007,10 +1011,12 @@ def test_the_waste_calculator_by_keyboard_is_what_the_kernel_says(open_notebook)
 
 LAYOUTS = """import mmap
 import numpy as np
-from qm9lab import data, plots, touched
-from qm9lab.plots import layouts
-from qm9lab.widgets.layout_explorer import layout_explorer
-folder, ORDERS, y = data.lesson_folder(), {"rows": "C", "columns": "F"}, np.ones((130_831, 19))
+from qm9lab import qm9
+from qm9lab.course import folders, plots
+from qm9lab.measure import touched
+from qm9lab.lessons.lesson_08 import pictures as layouts
+from qm9lab.lessons.lesson_08.widget import layout_explorer
+folder, ORDERS, y = folders.lesson_folder(), {"rows": "C", "columns": "F"}, np.ones((130_831, 19))
 """
 
 
@@ -1062,11 +1068,12 @@ def test_the_layout_explorer_by_keyboard_is_what_the_kernel_says(lab, open_noteb
 # The sharing dashboard: real processes at each key, and none left --------------------------------
 
 DASHBOARD = """import psutil
-from qm9lab import data, plots
-from qm9lab.plots import sharing as pictures
-from qm9lab.sharing import one_by_one
-from qm9lab.widgets.sharing_dashboard import sharing_dashboard
-path, records_once, n_copies = data.lesson_folder() / "x.dat", data.record_file().read_bytes(), 3
+from qm9lab import qm9
+from qm9lab.course import folders, plots
+from qm9lab.lessons.lesson_09 import pictures
+from qm9lab.lessons.lesson_09.readers import one_by_one
+from qm9lab.lessons.lesson_09.widget import sharing_dashboard
+path, records_once, n_copies = folders.lesson_folder() / "x.dat", qm9.record_file().read_bytes(), 3
 """
 
 
@@ -1115,9 +1122,10 @@ def test_the_sharing_dashboard_counts_real_processes(lab, open_notebook):
 # The training view: what is run is what the controls say, and is seen meanwhile ------------------
 
 TRAIN = """import time
-from qm9lab import plots, training
-from qm9lab.plots import training as pictures
-from qm9lab.widgets.training_view import training_view
+from qm9lab.course import plots
+from qm9lab.lessons.lesson_11 import training
+from qm9lab.lessons.lesson_11 import pictures
+from qm9lab.lessons.lesson_11.widget import training_view
 
 logs, shares = {}, []
 

@@ -19,11 +19,13 @@ from pathlib import Path
 import pytest
 from matplotlib.colors import to_hex
 
-from qm9lab import calls, child, plots
-from qm9lab.calls import CONTROLS, Choice, in_child, words
-from qm9lab.calls.choice import ADDR, OFFSET, PAGE, SIZE
+from qm9lab import processes
+from qm9lab.course import plots
+from qm9lab.lessons.lesson_03 import calls, in_child, words
+from qm9lab.lessons.lesson_03 import pictures as parameters
+from qm9lab.lessons.lesson_03.choice import ADDR, CONTROLS, OFFSET, PAGE, SIZE, Choice
 from qm9lab.measure import Region
-from qm9lab.plots import parameters
+from qm9lab.processes import run_script
 
 pytestmark = pytest.mark.skipif(bool(calls.why_not()), reason=calls.why_not() or "Linux")
 
@@ -72,7 +74,7 @@ for addr in (0, mmap.PAGESIZE):
     print(libc.mmap(addr, mmap.PAGESIZE, 0, 0x100022, -1, 0) != ctypes.c_void_p(-1).value)
 print(bool(os.statvfs(sys.argv[1]).f_flag & os.ST_NOEXEC))
 """
-    null, page_1, noexec = (word == "True" for word in child.run(script, folder).stdout.split())
+    null, page_1, noexec = (word == "True" for word in run_script(script, folder).stdout.split())
     low = [addr for addr, may in ((0, null), (PAGE, page_1)) if may]
     return {"may_map_at": low, "noexec": noexec}
 
@@ -290,7 +292,7 @@ print(re.search(r"Size: +(\d+)", block)[1], re.search(r"Rss: +(\d+)", block)[1],
         outcome = calls.make(tmp_path, choice)
         request = calls._request(choice)
         numbers = [request[name] for name in ("length", "prot", "flags", "offset")]
-        said = child.run(script, path, *numbers).stdout.split()
+        said = run_script(script, path, *numbers).stdout.split()
         assert int(said[0]) * 1024 == outcome.span_bytes
         assert int(said[1]) * 1024 == sum(outcome.present) * PAGE
         flags = {"r": "rd", "w": "wr", "x": "ex", "s": "sh"}
@@ -309,8 +311,8 @@ def test_one_call_is_quick_enough_for_a_control(tmp_path):
 
 
 def test_a_child_that_dies_is_said(tmp_path, monkeypatch):
-    died = child.run("raise SystemExit('no room')")
-    monkeypatch.setattr(child, "run", lambda *args, **how: died)
+    died = run_script("raise SystemExit('no room')")
+    monkeypatch.setattr(processes, "run_script", lambda *args, **how: died)
     with pytest.raises(RuntimeError, match="ended without: exit status 1, no room"):
         calls.make(tmp_path, Choice())
     assert list(tmp_path.iterdir()) == []

@@ -16,25 +16,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qm9lab import limits, measure, records
-from qm9lab.check import (
-    NOT_YET,
-    Verdict,
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_10,
-    lesson_11,
-    number,
-    reveal,
-)
+from qm9lab import measure, records
+from qm9lab.course.check import NOT_YET, Verdict, number, reveal
+from qm9lab.lessons.lesson_00 import check as lesson_00
+from qm9lab.lessons.lesson_01 import check as lesson_01
+from qm9lab.lessons.lesson_02 import check as lesson_02
+from qm9lab.lessons.lesson_03 import check as lesson_03
+from qm9lab.lessons.lesson_04 import check as lesson_04
+from qm9lab.lessons.lesson_05 import check as lesson_05
+from qm9lab.lessons.lesson_06 import check as lesson_06
+from qm9lab.lessons.lesson_07 import check as lesson_07
+from qm9lab.lessons.lesson_08 import check as lesson_08
+from qm9lab.lessons.lesson_09 import check as lesson_09
+from qm9lab.lessons.lesson_10 import check as lesson_10
+from qm9lab.lessons.lesson_10 import limits
+from qm9lab.lessons.lesson_11 import check as lesson_11
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = range(1, 41)

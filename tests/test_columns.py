@@ -33,8 +33,9 @@ from columns_files import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qm9lab import columns, data, measure
+from qm9lab import columns, measure, qm9
 from qm9lab.columns import Columns, ColumnsError, layout, writing
+from qm9lab.course import folders
 
 ROOT = Path(__file__).resolve().parent.parent
 MAGIC = bytes([0x89, 0x51, 0x4D, 0x39, 0x0D, 0x0A, 0x1A, 0x0A])
@@ -70,8 +71,8 @@ def path(good, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def qm9():
-    return data.qm9(progress=False)
+def qm9_dataset():
+    return qm9.dataset(progress=False)
 
 
 def names_in(folder):
@@ -375,8 +376,8 @@ def part_of(dataset, kind):
 
 
 @pytest.mark.parametrize("kind", ["none", "one", "the first", "a choice", "of a part"])
-def test_a_part_of_the_data_set_is_written_in_its_order(qm9, tmp_path, kind):
-    part, path = part_of(qm9, kind), tmp_path / "part.cols"
+def test_a_part_of_the_data_set_is_written_in_its_order(qm9_dataset, tmp_path, kind):
+    part, path = part_of(qm9_dataset, kind), tmp_path / "part.cols"
     columns.write(path, part)
     found = Columns(path.read_bytes(), path)
     found.verify()
@@ -394,7 +395,7 @@ def test_a_part_of_the_data_set_is_written_in_its_order(qm9, tmp_path, kind):
 
 @pytest.mark.parametrize("wrong", [None, [1, 2], {"pos": 1}])
 def test_what_is_no_data_set_is_refused(tmp_path, wrong):
-    with pytest.raises(TypeError, match=r"expected PyG's QM9 .* found .*: take data\.qm9\(\)"):
+    with pytest.raises(TypeError, match=r"expected PyG's QM9 .* found .*: take qm9\.dataset\(\)"):
         columns.write(tmp_path / "x.cols", wrong)
     assert names_in(tmp_path) == []
 
@@ -415,7 +416,7 @@ print(n, sorted(seen))
 """
 
 
-def test_a_reader_sees_whole_files_alone(tmp_path):
+def test_a_reader_seeswhole_files_alone(tmp_path):
     """A second process opens the name again and again while it is written anew."""
     path, two = tmp_path / "x.cols", [some_arrays(10), some_arrays(20)]
     columns.write_arrays(path, two[0])
@@ -968,7 +969,7 @@ def test_offsets_that_rise_and_fall_make_no_batch_larger_than_the_file(tmp_path)
 @pytest.fixture
 def cold():
     """A larger file on the data folder's disk, cold, mapped and advised: each page one fault."""
-    folder = data.lesson_folder()
+    folder = folders.lesson_folder()
     probe = measure.exact(folder, 1)
     if probe.n_traces == 0:
         pytest.skip(probe.source)

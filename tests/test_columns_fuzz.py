@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from columns_files import some_arrays
 
-from qm9lab import child, columns
+from qm9lab import columns
+from qm9lab.processes import run_script
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,7 +50,7 @@ FOUND = {
 
 def fuzz(folder, seed, n_files, *broken, script=SCRIPT):
     words = (Path(__file__).parent, folder, seed, n_files, *broken)
-    done = child.run(script, *words, timeout_s=900, cwd=ROOT)
+    done = run_script(script, *words, timeout_s=900, cwd=ROOT)
     assert done.returncode == 0, f"{done.how_it_ended}: {done.last_line}"
     return json.loads(done.stdout)
 

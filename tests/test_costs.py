@@ -15,8 +15,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from qm9lab import child, claims, data, limits, measure, plots
-from qm9lab.plots import costs
+from qm9lab import measure
+from qm9lab.course import folders, plots
+from qm9lab.lessons.lesson_10 import claims, limits
+from qm9lab.lessons.lesson_10 import pictures as costs
+from qm9lab.processes import run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "10_costs_and_limits.ipynb"
@@ -117,10 +120,10 @@ def test_the_table_of_claims_fills():
 
 
 def test_what_a_script_said_or_why_it_said_nothing():
-    assert limits.said(child.run("print('[1, null]')\nprint('more')\n1 / 0")) == ([1, None], "")
-    value, why = limits.said(child.run("import sys\nsys.exit('this system has none')"))
+    assert limits.said(run_script("print('[1, null]')\nprint('more')\n1 / 0")) == ([1, None], "")
+    value, why = limits.said(run_script("import sys\nsys.exit('this system has none')"))
     assert value is None and why == "not available here, because this system has none"
-    assert limits.said(child.run("")).why == "not available here, because exit status 0"
+    assert limits.said(run_script("")).why == "not available here, because exit status 0"
 
 
 def test_a_file_is_written_in_pieces(tmp_path):
@@ -210,7 +213,7 @@ def scripts():
 @pytest.fixture
 def scratch(tmp_path_factory):
     """A folder on the data's disk: that of the tests may be in memory."""
-    folder = data.lesson_folder() / "test_costs"
+    folder = folders.lesson_folder() / "test_costs"
     folder.mkdir()
     yield folder
     for path in folder.iterdir():
@@ -256,7 +259,7 @@ def test_rss_counts_a_page_for_each_map_of_it_and_pss_once(scripts, scratch):
     script = ROLLUP + scripts["WASTE"].replace("with open", "first = rollup()\nwith open", 1)
     script = script.replace("sys.platform", "after = rollup()\nsys.platform", 1)
     script += "print(*(b - a for a, b in zip(first, after)))"
-    counted, both = child.run(script, path, json.dumps(spans)).stdout.splitlines()
+    counted, both = run_script(script, path, json.dumps(spans)).stdout.splitlines()
     rss, pss = map(int, both.split())
     expected = limits.waste(spans).mapped_bytes
     assert expected == int(counted) and expected <= rss < expected + 32 * PAGE
@@ -273,7 +276,7 @@ def test_descriptors_run_out_at_the_limit_whatever_it_is(scripts, scratch, limit
     script = scripts["DESCRIPTORS"].replace("256, 256", f"{limit}, {limit}")
     # Another count of what was open: the kernel's, by name, when the limit is met.
     script += "os.close(0)\nprint(len(os.listdir('/proc/self/fd')) - 1)\n"
-    said, still_open = child.run(script, path).stdout.splitlines()
+    said, still_open = run_script(script, path).stdout.splitlines()
     said = json.loads(said)
     assert said["error"] == "EMFILE" and said["in all"] == limit
     assert said["in all"] == said["maps"] + said["before"] + said["the file"]
@@ -287,7 +290,7 @@ def test_c_maps_outnumber_the_descriptors(scripts, scratch):
     script = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
     script += scripts["MAPS"].replace("1_200_000", "1_000")
     script += "print(sum(sys.argv[1] in line for line in open('/proc/self/maps')))\n"
-    done = child.run(script, path)
+    done = run_script(script, path)
     said, n_regions = map(json.loads, done.stdout.splitlines())
     assert said["maps"] == n_regions == 1000 and said["error"] is None and done.returncode == 0
     assert said["vm.max_map_count"] == int(Path("/proc/sys/vm/max_map_count").read_text())
@@ -300,7 +303,7 @@ def test_regions_run_out_at_max_map_count_and_take_malloc_with_them(scripts, scr
     path.write_bytes(b"x")
     if int(Path("/proc/sys/vm/max_map_count").read_text()) > 1_200_000:
         pytest.skip("so many regions that the lesson stops before")
-    done = child.run(scripts["MAPS"], path)
+    done = run_script(scripts["MAPS"], path)
     said, why = limits.said(done)
     assert not why and said["error"] == "ENOMEM" and "MemoryError" in done.last_line
     # The kernel refuses when there are more than the limit (mm/mmap.c), so one more is to be had.
@@ -313,7 +316,7 @@ def test_regions_run_out_at_max_map_count_and_take_malloc_with_them(scripts, scr
 @pytest.mark.parametrize("attempt", range(3))
 def test_three_pieces_worth_is_never_there(scripts, piece, asked, attempt):
     arguments = piece * MIB, asked * MIB, "every 2nd"
-    done = child.run(scripts["WINDOW"] + scripts["HOLES"], *arguments)
+    done = run_script(scripts["WINDOW"] + scripts["HOLES"], *arguments)
     window = limits.Window(*limits.said(done).value)
     assert window.outcomes == ("ENOMEM", "there") and window.freed_bytes > 2 * asked * MIB
     assert window.begin >= 1 << 30 and all(end <= window.end for _, end in window.taken)
@@ -329,7 +332,7 @@ def test_three_pieces_worth_is_never_there(scripts, piece, asked, attempt):
 def test_the_kernel_agrees_with_the_computed_hole(scripts, piece, freed):
     """Where the hole is well above or below what is asked: its lower edge is drawn at random."""
     for asked in (8, 320):
-        done = child.run(scripts["WINDOW"] + scripts["HOLES"], piece * MIB, asked * MIB, freed)
+        done = run_script(scripts["WINDOW"] + scripts["HOLES"], piece * MIB, asked * MIB, freed)
         window = limits.Window(*limits.said(done).value)
         assert window.has_room == (window.hole_bytes >= asked * MIB), (asked, str(window))
 
@@ -345,7 +348,7 @@ def test_tables_are_whole_pages_that_cover_a_span(scripts, scratch, n_spans):
         f.writelines([bytes(PAGE)] * (n_spans * span // PAGE))
     for step in (PAGE, span):
         script = scripts["KIB"] + scripts["TABLES"]
-        n, kib, huge_kib = json.loads(child.run(script, path, step).stdout)
+        n, kib, huge_kib = json.loads(run_script(script, path, step).stdout)
         assert n == n_spans * span // step
         mapped_small = n_spans * span - 1024 * huge_kib
         assert abs(1024 * kib - 8 * mapped_small // PAGE) <= 4 * PAGE
@@ -364,7 +367,7 @@ def test_a_flush_a_record_writes_a_page_a_record_and_the_device_says_so(scripts,
     def run(every):
         script = scripts["FLUSH"].replace("for k,", "first = measure.faults()\nfor k,", 1)
         script = f"from qm9lab import measure\n{script}print(measure.faults().since(first).minor)"
-        done = child.run(script, path, json.dumps(spans), every)
+        done = run_script(script, path, json.dumps(spans), every)
         assert done.returncode == 0, done.stderr
         return map(int, done.stdout.split())
 
@@ -396,7 +399,7 @@ def test_what_is_kept_is_what_the_region_s_own_account_says(scripts, scratch, wa
     if way != "shared, read":  # as the lesson makes STORED of it
         stores = "    mm[:: mmap.PAGESIZE] = mm[::"
         kept = kept.replace("READ", "COPY").replace("    mm[::", stores)
-    done = child.run(scripts["KIB"] + kept + REGION, path)
+    done = run_script(scripts["KIB"] + kept + REGION, path)
     assert done.returncode == 0, done.stderr
     story, (rss, own) = map(json.loads, done.stdout.splitlines())
     n_expected = 0 if way == "shared, read" else size
@@ -413,7 +416,7 @@ def test_two_gib_of_addresses_hold_one_and_not_two(scripts, scratch):
     os.truncate(path, 4 << 30)
     # Another witness: the size of the address space, which the limit is on, as the kernel says it.
     script = scripts["NARROW"] + "print(open('/proc/self/statm').read().split()[0])"
-    answers, n_pages = child.run(script, path).stdout.splitlines()
+    answers, n_pages = run_script(script, path).stdout.splitlines()
     assert json.loads(answers) == ["a map", "ENOMEM"] and 0 < int(n_pages) * PAGE < 1 << 30
 
 
@@ -421,10 +424,10 @@ def test_two_gib_of_addresses_hold_one_and_not_two(scripts, scratch):
 def test_what_was_killed_lost_nothing_and_what_was_cut_short_died(scripts, scratch):
     path = scratch / "end.dat"
     path.write_bytes(b"old" + bytes(3 * PAGE))
-    killed = child.run(scripts["KILLED"], path)
+    killed = run_script(scripts["KILLED"], path)
     assert killed.signal == "SIGKILL" and json.loads(killed.stdout) == "new"
     assert path.read_bytes() == b"new" + bytes(3 * PAGE)
-    cut = child.run(scripts["CUT"], path)
+    cut = run_script(scripts["CUT"], path)
     assert cut.signal == "SIGBUS" and cut.stdout == "read: b''\n"
 
 
@@ -438,7 +441,7 @@ def test_the_lesson_takes_less_than_a_minute_and_leaves_nothing(capsys):
     from nbclient import NotebookClient
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("print(data.lesson_folder())"))
+    notebook.cells.append(nbformat.v4.new_code_cell("print(folders.lesson_folder())"))
     start_s = time.monotonic()
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
     NotebookClient(notebook, timeout=120, resources=resources).execute()

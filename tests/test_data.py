@@ -31,13 +31,15 @@ from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
 from torch_geometric.io import fs
 
-from qm9lab import _qm9_build, data, records
+from qm9lab import qm9, records
+from qm9lab.course import folders
+from qm9lab.qm9 import build
 
-PACKAGE_PARENT = Path(data.__file__).parent.parent
+PACKAGE_PARENT = Path(qm9.__file__).parents[2]
 RECORDS = "qm9_smiles_properties.dat"
 FIELDS = ["x", "edge_index", "edge_attr", "y", "pos", "z", "smiles", "name", "idx"]
 
-# Not in the source's own order of atoms (see _qm9_build.place), and two whose relaxed geometry is
+# Not in the source's own order of atoms (see build.place), and two whose relaxed geometry is
 # not what their SMILES says: bonds of 2.1 angstrom.
 OUT_OF_ORDER = [23, 24, 486, 52466, 59818, 133487]
 BROKEN = [133857, 133859]
@@ -52,15 +54,13 @@ root_only = pytest.mark.skipif(
 
 @pytest.fixture(scope="session")
 def full():
-    return data.qm9(progress=False)
+    return qm9.dataset(progress=False)
 
 
 @pytest.fixture(scope="session")
 def rows():
     """The source's lines as they are printed, all text, sorted by Index."""
-    lines = [
-        pl.read_csv(path, infer_schema=False) for path in _qm9_build.source_files(data.QM9PACK)
-    ]
+    lines = [pl.read_csv(path, infer_schema=False) for path in build.source_files(qm9.QM9PACK)]
     return pl.concat(lines).sort(pl.col("Index").cast(pl.Int64))
 
 
@@ -96,7 +96,7 @@ def write_source(table, folder):
         name = f"part{part}.csv"
         table.slice(part * third, third).write_csv(folder / name)
         sha256[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    return data.Source(sha256, len(table), folder, "copy the CSV files again")
+    return qm9.Source(sha256, len(table), folder, "copy the CSV files again")
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +105,7 @@ def built(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QM9LAB_DATA", str(folder))
-        data.prepare(progress=False, source=source)
+        qm9.prepare(progress=False, source=source)
     return folder
 
 
@@ -132,7 +132,7 @@ def run(code, folder, *prefix, **more):
 
 
 def as_code(source):
-    return f"data.Source({source.sha256!r}, {source.n_molecules}, Path({str(source.folder)!r}))"
+    return f"qm9.Source({source.sha256!r}, {source.n_molecules}, Path({str(source.folder)!r}))"
 
 
 def leftovers(folder):
@@ -146,7 +146,7 @@ def leftovers(folder):
 
 def whole(folder):
     """The two files' SHA-256; each must be as its checksum file says."""
-    paths = folder / data.DATASET_FILE, folder / RECORDS
+    paths = folder / qm9.DATASET_FILE, folder / RECORDS
     found = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     noted = [path.with_name(path.name + ".sha256").read_text().split()[0] for path in paths]
     assert found == noted
@@ -304,7 +304,7 @@ def test_each_molecule_is_as_pyg_makes_it(full, sample, oracle):
 
 def test_the_file_is_as_pyg_saves_it(built, sample, oracle):
     theirs, skipped = oracle
-    ours = fs.torch_load(built / data.DATASET_FILE)
+    ours = fs.torch_load(built / qm9.DATASET_FILE)
     theirs = fs.torch_load(theirs.processed_paths[0])
     assert ours[2] is theirs[2]
     assert list(ours[0]) == list(theirs[0]) == FIELDS and list(ours[1]) == list(theirs[1])
@@ -321,7 +321,7 @@ def test_the_file_is_as_pyg_saves_it(built, sample, oracle):
 
 def test_it_stands_in_for_pygs_class(built, source, oracle, monkeypatch):
     monkeypatch.setenv("QM9LAB_DATA", str(built))
-    ours = data.qm9(progress=False, source=source)
+    ours = qm9.dataset(progress=False, source=source)
     theirs, skipped = oracle
     again = pickle.loads(pickle.dumps(ours))  # as the workers of a DataLoader get it
     assert type(again) is type(ours) and torch.equal(again[5].pos, ours[5].pos)
@@ -347,7 +347,7 @@ def test_methane_and_the_number_of_molecules(full):
     expected += [-1101.3840, -1102.0229, 6.469, -17.1722, -17.2868, -17.3897, -16.1519]
     expected += [157.7118, 157.7100, 157.7070]
     assert methane.y[0].tolist() == pytest.approx(expected, abs=1.3e-4)
-    assert len(data.TARGETS) == methane.y.shape[1] and data.TARGETS[7] == ("U0", "eV")
+    assert len(qm9.TARGETS) == methane.y.shape[1] and qm9.TARGETS[7] == ("U0", "eV")
 
 
 def test_every_molecule_has_what_qm9_is_known_for(full):
@@ -370,7 +370,7 @@ def test_no_bond_is_too_long(full):
     length = (full.pos[row] - full.pos[col]).norm(dim=1)
     to_hydrogen = (full.z[row] == 1) | (full.z[col] == 1)
     assert length[to_hydrogen].max() < 1.3
-    long = molecule[~to_hydrogen & (length > _qm9_build.LONGEST_BOND_ANGSTROM)].unique()
+    long = molecule[~to_hydrogen & (length > build.LONGEST_BOND_ANGSTROM)].unique()
     assert [full.name[i] for i in long] == [f"gdb_{i}" for i in BROKEN]
     assert length.max() < 2.2 and length.min() > 0.9
 
@@ -380,7 +380,7 @@ def test_loading_takes_three_seconds_at_most(full):
     best = float("inf")
     for _ in range(3):
         begin = time.perf_counter()
-        data.qm9(progress=False)
+        qm9.dataset(progress=False)
         best = min(best, time.perf_counter() - begin)
         if best < 3:
             break
@@ -389,10 +389,11 @@ def test_loading_takes_three_seconds_at_most(full):
 
 @pytest.mark.timing
 def test_what_is_ready_is_found_ready_without_torch(full):
-    data.record_file(progress=False)
+    qm9.record_file(progress=False)
     code = """
         import sys, time
-        from qm9lab import data
+        from qm9lab import qm9
+        from qm9lab.course import folders
         def seconds(do):
             best = float("inf")
             for _ in range(5):
@@ -400,17 +401,17 @@ def test_what_is_ready_is_found_ready_without_torch(full):
                 found = do()
                 best = min(best, time.process_time() - begin)
             return found, best
-        ready, cheap_s = seconds(data.is_ready)
-        paths, prepare_s = seconds(data.prepare)
-        assert data.record_file() == paths[1]
+        ready, cheap_s = seconds(qm9.is_ready)
+        paths, prepare_s = seconds(qm9.prepare)
+        assert qm9.record_file() == paths[1]
         print(ready, cheap_s < 0.01, prepare_s < 1, "torch" in sys.modules)
         print(*paths, sep="\\n")
     """
-    done = run(code, data.folder())
+    done = run(code, qm9.folder())
     assert done.stdout.splitlines() == [
         "True True True False",
-        str(data.folder() / data.DATASET_FILE),
-        str(data.folder() / RECORDS),
+        str(qm9.folder() / qm9.DATASET_FILE),
+        str(qm9.folder() / RECORDS),
     ], done.stderr
     assert done.stderr == ""
 
@@ -420,17 +421,18 @@ def test_what_is_ready_is_found_ready_without_torch(full):
 def test_the_first_build_takes_ninety_seconds_at_most(full, tmp_path):
     code = """
         import time, torch, torch_geometric.datasets
-        from qm9lab import data
+        from qm9lab import qm9
+        from qm9lab.course import folders
         begin = time.perf_counter()
-        data.qm9()
+        qm9.dataset()
         print(time.perf_counter() - begin)
     """
     try:
         done = run(code, tmp_path)
         assert float(done.stdout) < 90, done.stderr
         assert "130831/130831" in done.stderr
-        name = data.DATASET_FILE + ".sha256"
-        assert (tmp_path / name).read_text() == (data.folder() / name).read_text()
+        name = qm9.DATASET_FILE + ".sha256"
+        assert (tmp_path / name).read_text() == (qm9.folder() / name).read_text()
     finally:
         shutil.rmtree(tmp_path)
 
@@ -451,10 +453,10 @@ def record_bytes(dataset, target):
 
 
 def test_the_record_file_is_what_struct_writes(full):
-    path = data.record_file(progress=False)
+    path = qm9.record_file(progress=False)
     written = path.read_bytes()
     assert written == record_bytes(full, 7)
-    assert path == data.folder() / RECORDS
+    assert path == qm9.folder() / RECORDS
     # A reader with struct alone, to the very last byte.
     offset, n_records = 0, 0
     while offset < len(written):
@@ -465,38 +467,38 @@ def test_the_record_file_is_what_struct_writes(full):
 
 
 def test_each_target_has_its_file(copy, source):
-    dataset = data.qm9(progress=False, source=source)
-    path = data.record_file(0, progress=False, source=source)
+    dataset = qm9.dataset(progress=False, source=source)
+    path = qm9.record_file(0, progress=False, source=source)
     assert path.name == "qm9_smiles_properties_target_00.dat"
     assert path.read_bytes() == record_bytes(dataset, 0)
     values = [value for _, _, value in records.walk(path.read_bytes())]
     assert values == [molecule.y[0, 0].item() for molecule in dataset]
     for wrong in (-1, 19, "7"):
         with pytest.raises(ValueError, match="expected a target from 0 to 18, found"):
-            data.record_file(wrong, source=source)
+            qm9.record_file(wrong, source=source)
 
 
 def test_sha256sum_agrees(built):
     program = shutil.which("sha256sum")
     if program is None:
         pytest.skip("there is no sha256sum here")
-    for path in (built / data.DATASET_FILE, built / RECORDS):
+    for path in (built / qm9.DATASET_FILE, built / RECORDS):
         command = [program, "--check", "--strict", path.name + ".sha256"]
         done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
         assert done.returncode == 0 and f"{path.name}: OK" in done.stdout
 
 
 def test_it_is_made_again_when_the_data_set_is_another(copy, source):
-    tensors = fs.torch_load(copy / data.DATASET_FILE)
+    tensors = fs.torch_load(copy / qm9.DATASET_FILE)
     before = (copy / RECORDS).read_bytes()
     tensors[0]["y"][:, 7] += 1
-    with data.replacing(copy / data.DATASET_FILE) as f:
+    with qm9.replacing(copy / qm9.DATASET_FILE) as f:
         torch.save(tensors, f)
-    assert not data.is_ready()
-    data.prepare(progress=False, source=source)
-    assert data.is_ready() and (copy / RECORDS).read_bytes() != before
+    assert not qm9.is_ready()
+    qm9.prepare(progress=False, source=source)
+    assert qm9.is_ready() and (copy / RECORDS).read_bytes() != before
     lines = (copy / (RECORDS + ".sha256")).read_text().splitlines()
-    assert lines[1] == f"{whole(copy)[0]}  {data.DATASET_FILE}"
+    assert lines[1] == f"{whole(copy)[0]}  {qm9.DATASET_FILE}"
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -508,7 +510,7 @@ def test_importing_is_light():
         import sys, time
         import numpy  # not to be counted: whoever imports the kit has it
         begin = time.perf_counter()
-        import qm9lab.data
+        import qm9lab.qm9
         print(time.perf_counter() - begin)
         print([name for name in ("torch", "rdkit", "polars") if name in sys.modules])
     """
@@ -524,45 +526,46 @@ def test_importing_is_light():
 
 def test_the_folder_is_read_from_the_environment_at_each_call(tmp_path, monkeypatch):
     monkeypatch.setenv("QM9LAB_DATA", str(tmp_path))
-    assert data.folder() == tmp_path
+    assert qm9.folder() == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("QM9LAB_DATA", "~/elsewhere")
-    assert data.folder() == tmp_path / "elsewhere"
+    assert qm9.folder() == tmp_path / "elsewhere"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("QM9LAB_DATA", "here")
-    assert data.folder() == tmp_path / "here"
+    assert qm9.folder() == tmp_path / "here"
     monkeypatch.setenv("QM9LAB_DATA", "")
-    assert data.folder() == PACKAGE_PARENT / "data"
+    assert qm9.folder() == PACKAGE_PARENT / "data"
     monkeypatch.delenv("QM9LAB_DATA")
-    assert data.folder() == PACKAGE_PARENT / "data"
+    assert qm9.folder() == PACKAGE_PARENT / "data"
     # Installed somewhere else, not beside a pyproject.toml: not into site-packages.
-    monkeypatch.setattr(data, "__file__", str(tmp_path / "qm9lab" / "data.py"))
-    assert data.folder() == platformdirs.user_data_path("qm9lab")
+    monkeypatch.setattr(qm9, "__file__", str(tmp_path / "site" / "qm9lab/qm9/__init__.py"))
+    assert qm9.folder() == platformdirs.user_data_path("qm9lab")
 
 
 def test_lessons_get_a_folder_that_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("QM9LAB_DATA", str(tmp_path / "data"))
-    own = data.lesson_folder()
+    own = folders.lesson_folder()
     assert own.parent == tmp_path / "data" / "lessons" and own.name.endswith(f"-{os.getpid()}")
-    assert own == data.lesson_folder() and own.is_dir() and not list(own.iterdir())
+    assert own == folders.lesson_folder() and own.is_dir() and not list(own.iterdir())
     # Under a file there can be no folder, not even root's: as good as a read-only disk.
     (tmp_path / "file").touch()
     monkeypatch.setenv("QM9LAB_DATA", str(tmp_path / "file" / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if sys.platform == "linux":
-        assert data.lesson_folder() == tmp_path / "cache" / "qm9lab" / own.name
-        assert data.lesson_folder().is_dir()
+        assert folders.lesson_folder() == tmp_path / "cache" / "qm9lab" / own.name
+        assert folders.lesson_folder().is_dir()
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
-        with pytest.raises(data.DataError, match="expected a folder that can be written.*QM9LAB_D"):
-            data.lesson_folder()
+        with pytest.raises(qm9.DataError, match="expected a folder that can be written.*QM9LAB_D"):
+            folders.lesson_folder()
 
 
 def test_a_lesson_s_folder_goes_with_its_process(tmp_path):
     code = """
         import os, signal, sys
-        from qm9lab import data
-        (data.lesson_folder() / "built.dat").write_bytes(b"x")
-        print(len(list(data.lesson_folder().parent.iterdir())), flush=True)
+        from qm9lab import qm9
+        from qm9lab.course import folders
+        (folders.lesson_folder() / "built.dat").write_bytes(b"x")
+        print(len(list(folders.lesson_folder().parent.iterdir())), flush=True)
         if "killed" in os.environ:
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -590,19 +593,20 @@ def test_a_built_folder_serves_another_user_who_may_only_read(built, source):
         code = f"""
             import os
             from pathlib import Path
-            from qm9lab import data
-            source = data.Source({{}}, {source.n_molecules}, Path("/nowhere"))
-            data.qm9(source=source)
+            from qm9lab import qm9
+            from qm9lab.course import folders
+            source = qm9.Source({{}}, {source.n_molecules}, Path("/nowhere"))
+            qm9.dataset(source=source)
             import filelock, platformdirs
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
-            print(os.geteuid(), data.is_ready(), len(data.qm9(source=source)))
-            print(data.record_file(source=source).name, data.prepare(source=source)[1].name)
-            print(data.lesson_folder())
+            print(os.geteuid(), qm9.is_ready(), len(qm9.dataset(source=source)))
+            print(qm9.record_file(source=source).name, qm9.prepare(source=source)[1].name)
+            print(folders.lesson_folder())
             try:
-                data.record_file(3, source=source)
-            except data.DataError as error:
+                qm9.record_file(3, source=source)
+            except qm9.DataError as error:
                 print(error)
         """
         done = run(code, shared, "env", f"XDG_CACHE_HOME={cache}")
@@ -619,9 +623,9 @@ def test_a_built_folder_serves_another_user_who_may_only_read(built, source):
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, source, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("QM9LAB_DATA", str(tmp_path / "file" / "data"))
-    assert not data.is_ready()
-    with pytest.raises(data.DataError, match="expected a data folder.*Not a dir.*set QM9LAB_DATA"):
-        data.prepare(progress=False, source=source)
+    assert not qm9.is_ready()
+    with pytest.raises(qm9.DataError, match="expected a data folder.*Not a dir.*set QM9LAB_DATA"):
+        qm9.prepare(progress=False, source=source)
 
 
 # --- a damaged source ---------------------------------------------------------------------------
@@ -635,18 +639,18 @@ def test_a_changed_source_is_an_error(source, empty, tmp_path):
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
     found = hashlib.sha256(raw).hexdigest()
-    with pytest.raises(data.DataError) as caught:
-        data.qm9(progress=False, source=changed)
+    with pytest.raises(qm9.DataError) as caught:
+        qm9.dataset(progress=False, source=changed)
     for part in (str(path), source.sha256["part1.csv"], found, "`copy the CSV files again`"):
         assert part in str(caught.value)
     path.unlink()
-    with pytest.raises(data.DataError, match=r"part1\.csv: expected a CSV file .*No such file"):
-        data.qm9(progress=False, source=changed)
+    with pytest.raises(qm9.DataError, match=r"part1\.csv: expected a CSV file .*No such file"):
+        qm9.dataset(progress=False, source=changed)
     with pytest.raises(
-        data.DataError, match=f"expected 17 different molecules, found {source.n_molecules}"
+        qm9.DataError, match=f"expected 17 different molecules, found {source.n_molecules}"
     ):
-        data.qm9(progress=False, source=source._replace(n_molecules=17))
-    assert not (empty / data.DATASET_FILE).exists() and not leftovers(empty)
+        qm9.dataset(progress=False, source=source._replace(n_molecules=17))
+    assert not (empty / qm9.DATASET_FILE).exists() and not leftovers(empty)
 
 
 def test_without_the_package_is_an_error(monkeypatch, empty):
@@ -654,15 +658,13 @@ def test_without_the_package_is_an_error(monkeypatch, empty):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", absent)
-    with pytest.raises(
-        data.DataError, match="qm9pack 1.0.3.*pip install --force-reinstall qm9pack"
-    ):
-        data.qm9(progress=False)
+    with pytest.raises(qm9.DataError, match="qm9pack 1.0.3.*pip install --force-reinstall qm9pack"):
+        qm9.dataset(progress=False)
 
 
 def test_the_pinned_checksums_are_those_of_the_installed_files():
-    assert metadata.version("qm9pack") in data.QM9PACK.remedy
-    found = _qm9_build.source_files(data.QM9PACK)
+    assert metadata.version("qm9pack") in qm9.QM9PACK.remedy
+    found = build.source_files(qm9.QM9PACK)
     assert len(found) == 3
     for path, sha256 in found.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
@@ -681,35 +683,33 @@ def test_coordinates_that_do_not_fit_the_smiles_are_an_error(rows, empty, tmp_pa
         value = pl.col("Elements").str.replace("'C'", "'N'")
         table = table.with_columns(Elements=pl.when(ethane).then(value).otherwise("Elements"))
     damaged = write_source(table, tmp_path / "damaged")
-    with pytest.raises(
-        data.DataError, match=r"gdb_7, CC: expected heavy atoms .*, found .*damaged"
-    ):
-        data.qm9(progress=False, source=damaged)
-    assert not (empty / data.DATASET_FILE).exists()
+    with pytest.raises(qm9.DataError, match=r"gdb_7, CC: expected heavy atoms .*, found .*damaged"):
+        qm9.dataset(progress=False, source=damaged)
+    assert not (empty / qm9.DATASET_FILE).exists()
 
 
 # --- building -----------------------------------------------------------------------------------
 
 
 def test_chunks_of_many_workers_come_in_order(empty, built, source, monkeypatch):
-    monkeypatch.setattr(_qm9_build, "MOLECULES_PER_CHUNK", 60)
-    data.prepare(progress=False, source=source)
+    monkeypatch.setattr(build, "MOLECULES_PER_CHUNK", 60)
+    qm9.prepare(progress=False, source=source)
     assert whole(empty) == whole(built)
 
 
 def test_a_worker_that_dies_is_an_error(empty, source, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(data.DataError, match=r"expected an answer from worker.*exit status 1"):
-        data.qm9(progress=False, source=source)
-    assert not (empty / data.DATASET_FILE).exists() and not leftovers(empty)
+    with pytest.raises(qm9.DataError, match=r"expected an answer from worker.*exit status 1"):
+        qm9.dataset(progress=False, source=source)
+    assert not (empty / qm9.DATASET_FILE).exists() and not leftovers(empty)
 
 
 def test_progress_is_shown_or_not(empty, source, capfd):
-    data.prepare(progress=True, source=source)
+    qm9.prepare(progress=True, source=source)
     out, err = capfd.readouterr()
     assert out == "" and f"{source.n_molecules}/{source.n_molecules}" in err
     shutil.rmtree(empty)
-    data.prepare(progress=False, source=source)
+    qm9.prepare(progress=False, source=source)
     assert capfd.readouterr() == ("", "")
 
 
@@ -721,7 +721,7 @@ def test_a_script_without_a_guard_builds(empty, built, source, tmp_path):
         "from qm9lab import data\n"
         "print('once')\n"
         f"source = {as_code(source)}\n"
-        "print(len(data.qm9(source=source)), data.record_file(source=source).name)\n"
+        "print(len(qm9.dataset(source=source)), qm9.record_file(source=source).name)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE_PARENT)}
     command = [sys.executable, str(script)]
@@ -736,7 +736,9 @@ FORKS = """
     import json, os, random, resource, signal, sys, time
     from pathlib import Path
     import numpy, torch, torch_geometric.datasets, filelock, tqdm.auto, polars, psutil
-    from qm9lab import _qm9_build, data, _whole_files
+    from qm9lab import qm9
+    from qm9lab.course import folders
+    from qm9lab.qm9 import build, whole_files
 
     source = SOURCE
 
@@ -749,9 +751,9 @@ FORKS = """
             os.setpgid(0, 0)
             os.environ["QM9LAB_DATA"] = str(folder)
             before()
-            data.prepare(progress=False, source=source)
+            qm9.prepare(progress=False, source=source)
             status = 0
-        except data.DataError as error:
+        except qm9.DataError as error:
             print(error, file=sys.stderr)
         finally:
             sys.stderr.flush()
@@ -787,12 +789,12 @@ def test_two_builds_at_once_do_the_work_once(built, source, tmp_path):
     code = """
         root = Path(os.environ["QM9LAB_DATA"])
         def log():
-            build = _qm9_build.build
+            build = build.build
             def logged(*args):
                 with open(root / "log", "a") as f:
                     f.write("built\\\\n")
                 return build(*args)
-            _qm9_build.build = logged
+            build.build = logged
         pids = [child(root / "both", log) for _ in range(3)]
         print(json.dumps([wait(pid) for pid in pids]))
     """.replace("\\\\", "\\")
@@ -817,7 +819,7 @@ def test_killed_at_any_moment_it_leaves_nothing_that_counts(built, source, tmp_p
             statuses.append(wait(pid))
             orphans += not workers_end(pid)
 
-        tensors = torch.load(root / "timed" / data.DATASET_FILE, weights_only=False)
+        tensors = torch.load(root / "timed" / qm9.DATASET_FILE, weights_only=False)
         def kill_at(step, folder):
             def before():
                 left = step
@@ -828,7 +830,7 @@ def test_killed_at_any_moment_it_leaves_nothing_that_counts(built, source, tmp_p
                             left -= 1
                             if left == 0:
                                 os.kill(os.getpid(), signal.SIGKILL)
-                _qm9_build.build = lambda *args: tensors
+                build.build = lambda *args: tensors
                 sys.addaudithook(hook)
             return before
         step = 0
@@ -851,17 +853,17 @@ def test_killed_at_any_moment_it_leaves_nothing_that_counts(built, source, tmp_p
     def rebuild(folder):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("QM9LAB_DATA", str(folder))
-            for name in (data.DATASET_FILE, RECORDS):
+            for name in (qm9.DATASET_FILE, RECORDS):
                 if (folder / name).exists():  # then it is whole
                     noted = (folder / (name + ".sha256")).read_text().split()[0]
                     assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == noted
-            data.prepare(progress=False, source=source)
+            qm9.prepare(progress=False, source=source)
         assert whole(folder) == whole(built) and not leftovers(folder)
 
     rebuild(tmp_path / "random")
-    tensors = fs.torch_load(built / data.DATASET_FILE)
+    tensors = fs.torch_load(built / qm9.DATASET_FILE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_qm9_build, "build", lambda *args: tensors)
+        patch.setattr(build, "build", lambda *args: tensors)
         for step in range(1, found["steps"]):
             rebuild(tmp_path / "steps" / str(step))
 
@@ -881,25 +883,23 @@ def largest_file(n_bytes):
 def test_a_write_that_fails_is_an_error_and_leaves_nothing(
     empty, built, source, monkeypatch, n_bytes
 ):
-    tensors = fs.torch_load(built / data.DATASET_FILE)
-    monkeypatch.setattr(_qm9_build, "build", lambda *args: tensors)
-    assert (built / data.DATASET_FILE).stat().st_size > 1_000_000
+    tensors = fs.torch_load(built / qm9.DATASET_FILE)
+    monkeypatch.setattr(build, "build", lambda *args: tensors)
+    assert (built / qm9.DATASET_FILE).stat().st_size > 1_000_000
     with largest_file(n_bytes):
-        with pytest.raises(data.DataError, match="expected to write it, found File too large with"):
-            data.prepare(progress=False, source=source)
-    assert not leftovers(empty) and not (empty / data.DATASET_FILE).exists()
-    data.prepare(progress=False, source=source)
+        with pytest.raises(qm9.DataError, match="expected to write it, found File too large with"):
+            qm9.prepare(progress=False, source=source)
+    assert not leftovers(empty) and not (empty / qm9.DATASET_FILE).exists()
+    qm9.prepare(progress=False, source=source)
     assert whole(empty) == whole(built)
 
 
 def test_a_failed_record_file_leaves_nothing(copy, source):
     (copy / RECORDS).unlink()
     with largest_file(10_000):
-        with pytest.raises(
-            data.DataError, match=f"{RECORDS}: expected to write it, found File too"
-        ):
-            data.record_file(progress=False, source=source)
-    assert not leftovers(copy) and not (copy / RECORDS).exists() and not data.is_ready()
+        with pytest.raises(qm9.DataError, match=f"{RECORDS}: expected to write it, found File too"):
+            qm9.record_file(progress=False, source=source)
+    assert not leftovers(copy) and not (copy / RECORDS).exists() and not qm9.is_ready()
 
 
 @root_only
@@ -909,11 +909,11 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(empty, built, source, monkey
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("no tmpfs may be mounted here")
     try:
-        with pytest.raises(data.DataError) as caught:
-            data.prepare(progress=False, source=source)
-        for part in (data.DATASET_FILE, "No space left on device", "MiB free", "QM9LAB_DATA"):
+        with pytest.raises(qm9.DataError) as caught:
+            qm9.prepare(progress=False, source=source)
+        for part in (qm9.DATASET_FILE, "No space left on device", "MiB free", "QM9LAB_DATA"):
             assert part in str(caught.value)
-        assert not leftovers(empty) and not (empty / data.DATASET_FILE).exists()
+        assert not leftovers(empty) and not (empty / qm9.DATASET_FILE).exists()
     finally:
         subprocess.run(["umount", str(empty)], check=True)
 
@@ -940,23 +940,23 @@ def empty_the_checksum(path):
 
 
 @pytest.mark.parametrize("damage", [cut, flip_a_bit, lose_the_checksum, empty_the_checksum])
-@pytest.mark.parametrize("name", [data.DATASET_FILE, RECORDS])
+@pytest.mark.parametrize("name", [qm9.DATASET_FILE, RECORDS])
 def test_a_damaged_file_is_an_error_until_it_is_deleted(copy, built, source, damage, name):
     path = copy / name
     damage(path)
-    calls = [data.prepare]
-    calls += [data.qm9] if name == data.DATASET_FILE else [data.record_file]
+    calls = [qm9.prepare]
+    calls += [qm9.qm9] if name == qm9.DATASET_FILE else [qm9.record_file]
     for call in calls:
-        with pytest.raises(data.DataError) as caught:
+        with pytest.raises(qm9.DataError) as caught:
             call(progress=False, source=source)
         for part in (str(path), "expected", "found", "delete", "python -m qm9lab data"):
             assert part in str(caught.value)
     path.unlink()
-    data.prepare(progress=False, source=source)
+    qm9.prepare(progress=False, source=source)
     assert whole(copy) == whole(built)
 
 
-@pytest.mark.parametrize("place", data.PYG_FILES)
+@pytest.mark.parametrize("place", qm9.PYG_FILES)
 def test_pygs_own_file_is_used_as_it_is(copy, source, oracle, place, capfd):
     theirs, _ = oracle
     path = copy / place
@@ -965,30 +965,30 @@ def test_pygs_own_file_is_used_as_it_is(copy, source, oracle, place, capfd):
     few = source._replace(n_molecules=len(theirs))
     capfd.readouterr()
     before = (copy / RECORDS).read_bytes()
-    assert not data.is_ready()  # the record file was made from the other data set
-    dataset = data.qm9(source=few)
+    assert not qm9.is_ready()  # the record file was made from the other data set
+    dataset = qm9.dataset(source=few)
     out, err = capfd.readouterr()
     assert (out, err) == ("", f"{path}: using this QM9, which PyTorch Geometric made\n")
     assert len(dataset) == len(theirs) and torch.equal(dataset.y, theirs.y)
     assert dataset.processed_paths == [str(path)]
-    assert data.prepare(source=few) == (path, copy / RECORDS)
+    assert qm9.prepare(source=few) == (path, copy / RECORDS)
     assert (copy / RECORDS).read_bytes() == record_bytes(theirs, 7) != before
-    assert data.is_ready() and "using this QM9" in capfd.readouterr().err
-    data.qm9(progress=False, source=few)
+    assert qm9.is_ready() and "using this QM9" in capfd.readouterr().err
+    qm9.dataset(progress=False, source=few)
     assert capfd.readouterr() == ("", "")
     path.unlink()
-    assert not data.is_ready()
-    data.prepare(progress=False, source=source)
+    assert not qm9.is_ready()
+    qm9.prepare(progress=False, source=source)
     assert (copy / RECORDS).read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "another"])
 def test_a_half_copied_file_of_pyg_is_an_error(copy, source, damage):
-    path = copy / data.PYG_FILES[0]
-    raw = (copy / data.DATASET_FILE).read_bytes()
+    path = copy / qm9.PYG_FILES[0]
+    raw = (copy / qm9.DATASET_FILE).read_bytes()
     wrong = {"cut": raw[: len(raw) // 2], "empty": b"", "text": b"<html>Not found</html>"}
     path.write_bytes(wrong.get(damage, raw))
     expected = source if damage != "another" else source._replace(n_molecules=130_831)
     found = f"found {source.n_molecules}: " if damage == "another" else "found that it cannot be r"
-    with pytest.raises(data.DataError, match=f"data_v3.pt: expected .*{found}.*delete it and run"):
-        data.qm9(progress=False, source=expected)
+    with pytest.raises(qm9.DataError, match=f"data_v3.pt: expected .*{found}.*delete it and run"):
+        qm9.dataset(progress=False, source=expected)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from qm9lab import __main__ as command
-from qm9lab import data, measure
+from qm9lab import measure
+from qm9lab.course import folders
 from qm9lab.measure import protocol
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +26,7 @@ pytestmark = [
 @pytest.fixture
 def folder():
     """A folder where the protocol is to be had, or the reason why it is not."""
-    place = data.lesson_folder()
+    place = folders.lesson_folder()
     if measure.file_system(place) not in ("ext4", "xfs"):  # there it must hold
         probe = measure.exact(place, 1)
         if probe.n_traces == 0:

@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from qm9lab import columns, data, measure, peers, plots, records, touched
-from qm9lab.plots import layouts
+from qm9lab import columns, measure, qm9, records
+from qm9lab.course import folders, plots
+from qm9lab.lessons.lesson_08 import peers
+from qm9lab.lessons.lesson_08 import pictures as layouts
+from qm9lab.measure import touched
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "08_random_access.ipynb"
@@ -37,7 +40,7 @@ def cell_of(beginning: str, until: str = "\n\n\n\n") -> str:
 @pytest.fixture
 def on_disk():
     """A file of 300 pages in a folder of this process, where pages can be counted."""
-    path = data.lesson_folder() / "test_layouts.dat"
+    path = folders.lesson_folder() / "test_layouts.dat"
     path.write_bytes(os.urandom(300 * PAGE - 100))
     if why := touched.why_not(path):
         path.unlink()
@@ -149,11 +152,12 @@ def test_the_lesson_s_walk_and_index_find_every_record():
 @pytest.fixture(scope="module")
 def few():
     """An indexed file of 300 molecules, and the CRC-32 of 1,000 of them by PyG alone."""
-    path, qm9 = data.lesson_folder() / "test_layouts.columns", data.qm9(progress=False)[::436]
-    columns.write(path, qm9)
+    path = folders.lesson_folder() / "test_layouts.columns"
+    molecules = qm9.dataset(progress=False)[::436]
+    columns.write(path, molecules)
     check, fields = 0, columns.FIELDS
-    for k in np.random.default_rng(8).integers(len(qm9), size=1000).tolist():
-        molecule = qm9[k]
+    for k in np.random.default_rng(8).integers(len(molecules), size=1000).tolist():
+        molecule = molecules[k]
         for name in fields:
             value = molecule[name]
             raw = value.encode() if isinstance(value, str) else value.numpy().tobytes()

@@ -17,8 +17,11 @@ import psutil
 import pytest
 from nbclient import NotebookClient
 
-from qm9lab import compare, data, measure, plots, records
-from qm9lab.plots import memory
+from qm9lab import measure, qm9, records
+from qm9lab.course import folders, memory_bars, plots
+from qm9lab.lessons.lesson_07 import compare
+from qm9lab.lessons.lesson_07 import pictures as memory
+from qm9lab.processes import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "07_full_load_vs_lazy.ipynb"
@@ -49,7 +52,7 @@ def test_the_headline_draws_what_each_run_added():
     assert labels == ["all", "read()", "one", "map"]
     assert [bar.get_width() for bar in added.patches] == [64, 3]
     hatches = [bar.get_hatch() for bar in added.patches]
-    assert hatches == [plots.MEANINGS[name].hatch for name in (memory.OWN, memory.SHARED)]
+    assert hatches == [plots.MEANINGS[name].hatch for name in (memory_bars.OWN, memory_bars.SHARED)]
     assert texts(added) == ["64 MiB", "3 MiB"] and texts(cached) == ["8 MiB", "8 MiB"]
     marks = {(line.get_xdata()[0], line.get_ydata()[0]) for line in faults.lines}
     assert marks == {(16384, 1), (0, 1), (12, 3), (1, 3)}
@@ -59,18 +62,18 @@ def test_the_headline_draws_what_each_run_added():
 def test_what_a_system_does_not_offer_is_said_in_its_place():
     missing = dict.fromkeys(("anonymous_bytes", "file_bytes", "cached_bytes", "minor", "major"))
     figure = memory.headline(plots.new_figure(9, 3), [a_run(**missing)])
-    assert texts(figure.axes[0]) == texts(figure.axes[1]) == [memory.MISSING]
+    assert texts(figure.axes[0]) == texts(figure.axes[1]) == [memory_bars.MISSING]
     line = measure.Timeline(np.arange(3.0), None, None, np.arange(3), None, "")
     figure = memory.timelines(plots.new_figure(9, 3), {"map": line})
-    assert texts(figure.axes[0]) == [memory.MISSING]
+    assert texts(figure.axes[0]) == [memory_bars.MISSING]
     ax = memory.growth(plots.new_figure(9, 3).subplots(), [a_run(anonymous_bytes=None)])
-    assert texts(ax) == [memory.MISSING]
-    ax = memory.memory_story(plots.new_figure(9, 3).subplots(), ["a"], [(None, None)])
-    assert texts(ax) == [memory.MISSING]
+    assert texts(ax) == [memory_bars.MISSING]
+    ax = memory_bars.memory_story(plots.new_figure(9, 3).subplots(), ["a"], [(None, None)])
+    assert texts(ax) == [memory_bars.MISSING]
 
 
 def test_a_bar_below_zero_which_lagging_counters_give_is_drawn_as_nothing():
-    ax = memory.stacked_bars(plots.new_figure(4, 2).subplots(), [0], [(-8192, MIB)])
+    ax = memory_bars.stacked_bars(plots.new_figure(4, 2).subplots(), [0], [(-8192, MIB)])
     assert [bar.get_width() for bar in ax.patches] == [1] and texts(ax) == ["1 MiB"]
 
 
@@ -158,8 +161,8 @@ N_COPIES = 16
 @pytest.fixture(scope="module")
 def tiled(tmp_path_factory):
     """The record file many times over, what is asked, and the answers by plain reading."""
-    folder = data.lesson_folder()
-    once = data.record_file().read_bytes()
+    folder = folders.lesson_folder()
+    once = qm9.record_file().read_bytes()
     path, asked = folder / "test_lazy.dat", folder / "test_lazy.npz"
     path.write_bytes(once * N_COPIES)
     walked = [(at + 4 + len(smiles.encode()), value) for at, smiles, value in records.walk(once)]
@@ -175,7 +178,7 @@ def tiled(tmp_path_factory):
 
 
 needs_linux = pytest.mark.skipif(
-    sys.platform != "linux" or measure.file_system(data.folder().parent) in measure.MEMORY_ONLY,
+    sys.platform != "linux" or measure.file_system(qm9.folder().parent) in measure.MEMORY_ONLY,
     reason="needs Linux and a disk",
 )
 
@@ -203,8 +206,8 @@ print(json.dumps([after[0] - before[0], after[1] - before[1], last["Anonymous"] 
 def test_what_a_run_adds_agrees_with_smaps_to_some_pages(scripts, tiled, way, pattern):
     """A second instrument, exact to the page: /proc/self/smaps_rollup, and smaps for the map."""
     path, asked, _ = tiled
-    compare.bring_to(path, "warm")
-    done = compare.child.run(scripts["BEGIN"] + scripts["WAYS"][way] + ROLLUP, path, asked, pattern)
+    measure.bring_to(path, "warm")
+    done = run_script(scripts["BEGIN"] + scripts["WAYS"][way] + ROLLUP, path, asked, pattern)
     assert done.returncode == 0, done.stderr
     own, shared, own_smaps, rss_smaps, ours, _ = json.loads(done.stdout)
     lag = 2 * MIB  # pages that statm has not yet added up, on each processor
@@ -289,7 +292,7 @@ class Watch:
 def test_the_headline_comes_within_90_s_in_3_gb_and_nothing_is_left(capsys):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     headline = next(k for k, c in enumerate(notebook.cells) if 'show("cold"' in c.source)
-    notebook.cells.append(nbformat.v4.new_code_cell("print(data.lesson_folder())"))
+    notebook.cells.append(nbformat.v4.new_code_cell("print(folders.lesson_folder())"))
     done_s, start_s = {}, time.monotonic()
 
     def note(cell, cell_index, **_):

@@ -16,9 +16,10 @@ from torch.utils.data import Subset
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from qm9lab import columns, data, measure
+from qm9lab import columns, measure, qm9
 from qm9lab.columns import Columns, ColumnsError, MappedQM9
 from qm9lab.columns import mapped as module
+from qm9lab.course import folders
 
 N_MOLECULES = 130_831
 FIELDS = {"x", "edge_index", "edge_attr", "y", "pos", "z", "smiles", "name", "idx"}
@@ -28,13 +29,13 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs fork")
 
 @pytest.fixture(scope="module")
 def in_memory():
-    return data.qm9(progress=False)
+    return qm9.dataset(progress=False)
 
 
 @pytest.fixture(scope="module")
 def whole(in_memory):
     """All of QM9 as a file, which goes with the test process."""
-    path = data.lesson_folder() / "all_of_qm9.cols"
+    path = folders.lesson_folder() / "all_of_qm9.cols"
     columns.write(path, in_memory)
     yield path
     path.unlink()

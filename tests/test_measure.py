@@ -27,9 +27,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.fixture
 def path(request):
     """A file of 512 pages on the file system of the data folder, written in small pieces."""
-    from qm9lab import data
+    from qm9lab.course import folders
 
-    file = data.lesson_folder() / f"test_measure_{os.getpid()}.dat"
+    file = folders.lesson_folder() / f"test_measure_{os.getpid()}.dat"
     with open(file, "wb", buffering=0) as f:
         for _ in range(512):
             f.write(os.urandom(PAGE))

@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from qm9lab import data, measure
+from qm9lab import measure
+from qm9lab.course import folders
 from qm9lab.measure import machine
 
 pytestmark = pytest.mark.timing
@@ -22,7 +23,7 @@ def counted(monkeypatch):
 
 
 def test_it_agrees_with_a_measurement_by_hand():
-    folder = data.lesson_folder()
+    folder = folders.lesson_folder()
     found = measure.calibrate(folder)
     assert found.page_bytes == mmap.PAGESIZE
     assert found.granularity_bytes == mmap.ALLOCATIONGRANULARITY
@@ -102,10 +103,10 @@ def test_a_card_that_cannot_be_written_is_done_without(tmp_path, counted):
 
 def test_the_card_lies_beside_the_data_or_in_the_user_s_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("QM9LAB_DATA", str(tmp_path))
-    assert data.machine_card().parent == tmp_path and data.machine_card().suffix == ".json"
+    assert folders.machine_card().parent == tmp_path and folders.machine_card().suffix == ".json"
     monkeypatch.setenv("QM9LAB_DATA", str(tmp_path / "not_there_yet"))
-    assert data.machine_card().parent == tmp_path / "not_there_yet"
+    assert folders.machine_card().parent == tmp_path / "not_there_yet"
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     import platformdirs
 
-    assert data.machine_card().parent == platformdirs.user_cache_path("qm9lab")
+    assert folders.machine_card().parent == platformdirs.user_cache_path("qm9lab")

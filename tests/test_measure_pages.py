@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qm9lab import data, measure
+from qm9lab import measure
+from qm9lab.course import folders
 from qm9lab.measure import page_states
 from qm9lab.measure.address_space import is_mapped
 
@@ -24,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture
 def path():
-    file = data.lesson_folder() / "test_measure_pages.dat"
+    file = folders.lesson_folder() / "test_measure_pages.dat"
     yield file
     file.unlink(missing_ok=True)
 

@@ -160,7 +160,7 @@ def test_there_are_notebooks():
 LOOK = """
 import os, pathlib, socket, sys
 import qm9lab
-from qm9lab import data
+from qm9lab import qm9
 print("user", os.getuid(), os.getgid(), os.getgroups())
 print("package", pathlib.Path(qm9lab.__file__).parent.parent == pathlib.Path.cwd())
 print("capabilities", int(open("/proc/self/status").read().split("CapEff:")[1].split()[0], 16))
@@ -171,7 +171,7 @@ def tries(what, *args):
         return type(error).__name__, error.strerror
     return "did it"
 print("network", tries(socket.create_connection, ("192.0.2.1", 80), 5))
-print("data", data.is_ready(), tries((data.folder() / "mine").write_text, ""))
+print("data", qm9.is_ready(), tries((qm9.folder() / "mine").write_text, ""))
 print("home", tries((pathlib.Path.home() / "mine").write_text, ""))
 print("here", tries(pathlib.Path("mine").write_text, ""))
 server = socket.create_server(("127.0.0.1", 0))

@@ -58,12 +58,12 @@ class Pretence:
     """A folder with the built data and no machine's card, and processes that believe a system."""
 
     def __init__(self, folder: Path):
-        from qm9lab import data
+        from qm9lab import qm9
 
-        data.prepare(progress=False)
+        qm9.prepare(progress=False)
         self.data = folder / "data"
-        for path in data.folder().rglob("*"):
-            name = path.relative_to(data.folder())
+        for path in qm9.folder().rglob("*"):
+            name = path.relative_to(qm9.folder())
             if path.suffix in (".pt", ".dat", ".sha256") and name.parts[0] != "lessons":
                 (self.data / name.parent).mkdir(parents=True, exist_ok=True)
                 (self.data / name).symlink_to(path)
@@ -168,7 +168,8 @@ def test_what_is_missing_there_is_missing_here(pretence, system):
 
 MEASURE = """
 import ctypes, mmap, os, psutil, tempfile
-from qm9lab import child, measure
+from qm9lab import measure
+from qm9lab.processes import run_script
 print(hasattr(psutil.Process().memory_info(), "shared"), end=" ")
 try:
     print(ctypes.CDLL(None).syscall(39))
@@ -183,7 +184,7 @@ with tempfile.TemporaryDirectory() as folder:
     print(measure.cache_state(path).n_dirty, measure.resident()[:2], measure.faults().major is None)
     print(measure.make_cold(path).source, measure.resident().source, sep="\\n")
     print(measure.file_system(path))
-    print(child.run("import os; print(hasattr(os, 'posix_fadvise'))").stdout.strip())
+    print(run_script("import os; print(hasattr(os, 'posix_fadvise'))").stdout.strip())
 """
 
 
@@ -231,7 +232,7 @@ def test_windows_refuses_what_it_refuses(pretence):
 
 
 LEFT_OPEN = """
-from qm9lab.check import lesson_02 as check
+from qm9lab.lessons.lesson_02 import check
 kept = []
 
 def map_to_read(path):

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qm9lab import measure, pages
+from qm9lab import measure
+from qm9lab.lessons.lesson_06 import pages
+from qm9lab.lessons.lesson_06 import widget as page_map_widget
 from qm9lab.measure import Faults, PageMap
-from qm9lab.widgets import page_map as page_map_widget
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = mmap.PAGESIZE

@@ -11,7 +11,11 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from qm9lab import plots, records
+from qm9lab import records
+from qm9lab.course import page_grid, plots
+from qm9lab.lessons.lesson_01 import pictures as pictures_01
+from qm9lab.lessons.lesson_02 import pictures as pictures_02
+from qm9lab.lessons.lesson_05 import pictures as pictures_05
 from qm9lab.measure import Region
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +33,7 @@ def texts(ax) -> list[str]:
 
 def test_each_byte_of_a_record_stands_in_its_field_s_colour(ax):
     raw = records.pack("CCO", 1.0)
-    assert plots.record_bytes(ax, raw, 3, 1000) is ax
+    assert pictures_01.record_bytes(ax, raw, 3, 1000) is ax
     faces = [to_hex(patch.get_facecolor()).upper() for patch in ax.patches]
     expected = ["length"] * 4 + ["SMILES"] * 3 + ["value"] * 8
     assert faces == [plots.FIELDS[name].color for name in expected]
@@ -40,12 +44,12 @@ def test_each_byte_of_a_record_stands_in_its_field_s_colour(ax):
 
 def test_a_record_whose_length_is_wrong_is_not_drawn(ax):
     with pytest.raises(ValueError):
-        plots.record_bytes(ax, records.pack("CCO", 1.0), 4)
+        pictures_01.record_bytes(ax, records.pack("CCO", 1.0), 4)
 
 
 def test_a_molecule_is_drawn_and_nonsense_says_so(ax):
-    assert plots.molecule(ax, "[H]C([H])([H])[H]").images
-    other = plots.molecule(plots.new_figure().subplots(), "C(((")
+    assert pictures_01.molecule(ax, "[H]C([H])([H])[H]").images
+    other = pictures_01.molecule(plots.new_figure().subplots(), "C(((")
     assert not other.images and "cannot draw" in texts(other)[0]
 
 
@@ -76,7 +80,7 @@ def drawn_pages(ax, columns, runs=False):
 def test_the_page_grid_has_each_page_once_in_its_state(ax, runs):
     draw = np.random.default_rng(1)
     cached, mapped, dirty, copied = draw.random((4, 600)) < [[0.6], [0.3], [0.2], [0.1]]
-    plots.page_grid(ax, cached, mapped, 50, [5, 599], dirty, copied, runs=runs)
+    page_grid.page_grid(ax, cached, mapped, 50, [5, 599], dirty, copied, runs=runs)
     as_mapped, as_cached = mapped & ~copied, cached & ~mapped & ~copied
     masks = [~(cached | mapped | copied), as_cached, as_mapped, copied, dirty]
     labels = [*plots.MEANINGS, "dirty"]  # a line between pages is no page
@@ -90,7 +94,7 @@ def test_the_page_grid_has_each_page_once_in_its_state(ax, runs):
 
 
 def test_a_page_grid_without_knowledge_says_so(ax):
-    plots.page_grid(ax, None, None)
+    page_grid.page_grid(ax, None, None)
     assert "not available here" in ax.texts[0].get_text()
 
 
@@ -136,7 +140,7 @@ def test_regions_are_merged_into_parts_and_ours_stays_alone(ax):
         (50 * gib + 60, 50 * gib + 70, "libraries and other maps", False),
         (90 * gib, 90 * gib + 5, "stack", False),
     ]
-    plots.address_space(ax, parts)
+    pictures_02.address_space(ax, parts)
     lit = [p for p in ax.patches if to_hex(p.get_facecolor()).upper() == "#0072B2"]
     assert len(lit) == 1 and "our map: 50 B of addresses" in texts(ax)
     assert "nothing mapped: 40 GiB" in texts(ax)
@@ -151,14 +155,14 @@ def test_observers_show_what_each_reads_and_the_disk_only_what_is_known():
         (1, "older bytes:\na dirty page waits"),
     ):
         ax = plots.new_figure().subplots()
-        plots.observers(ax, seen, n_dirty, private=True)
+        pictures_05.observers(ax, seen, n_dirty, private=True)
         assert [t for t in texts(ax) if t in ("new", "old")] == ["new", "old", "old"]
         assert texts(ax)[-1] == words
 
 
 def test_where_no_regions_are_told_the_picture_says_so():
     ax = plots.new_figure().subplots()
-    plots.address_space(ax, [])
+    pictures_02.address_space(ax, [])
     assert texts(ax) == ["not available here, because only Linux tells a process its regions"]
 
 

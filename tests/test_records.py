@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qm9lab import data, records
+from qm9lab import qm9, records
 from qm9lab.records import RecordError, pack, unpack, walk
 
 texts = st.text(min_size=1, max_size=80).filter(lambda s: s.encode("utf-8", "ignore").decode() == s)
@@ -126,7 +126,7 @@ def test_any_buffer_will_do_and_a_map_can_be_closed_afterwards():
 
 @pytest.mark.timing
 def test_walking_the_whole_file_takes_a_quarter_of_a_second():
-    raw = data.record_file().read_bytes()
+    raw = qm9.record_file().read_bytes()
 
     def seconds() -> float:
         start = time.process_time()  # of a processor: it waits for nothing but its turn
@@ -137,7 +137,7 @@ def test_walking_the_whole_file_takes_a_quarter_of_a_second():
 
 
 def test_a_dozen_lines_of_struct_and_open_reach_the_very_last_byte():
-    path = data.record_file()
+    path = qm9.record_file()
     n_records = 0
     with open(path, "rb") as f:
         while prefix := f.read(4):

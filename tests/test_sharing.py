@@ -18,9 +18,9 @@ import pytest
 from nbclient import NotebookClient
 from test_lazy import Watch
 
-from qm9lab import data, measure, plots, sharing
-from qm9lab.plots import sharing as pictures
-from qm9lab.sharing import holders
+from qm9lab import measure, qm9
+from qm9lab.course import folders, plots
+from qm9lab.lessons.lesson_09 import holders, pictures, readers
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "09_sharing.ipynb"
@@ -28,7 +28,7 @@ MIB = 1 << 20
 PAGE = mmap.PAGESIZE
 
 needs_pss = pytest.mark.skipif(
-    sharing.memory().pss_anonymous_bytes is None, reason="needs /proc/PID/smaps_rollup"
+    measure.footprint().pss_anonymous_bytes is None, reason="needs /proc/PID/smaps_rollup"
 )
 
 
@@ -53,7 +53,7 @@ def scripts():
 
 @pytest.fixture
 def path():
-    made = data.lesson_folder() / "test_sharing.dat"
+    made = folders.lesson_folder() / "test_sharing.dat"
     made.write_bytes(np.random.default_rng(1).bytes(16 * MIB))
     yield made
     made.unlink()
@@ -100,7 +100,7 @@ def workers():
 
 
 def test_processes_answer_in_order_and_are_gone_after_the_with():
-    with sharing.holding(ECHO, 3, "a b", 5) as three:
+    with holders.holding(ECHO, 3, "a b", 5) as three:
         assert [int(each.tell("who")) for each in three] == [each.pid for each in three]
         assert three[0].tell("args") == "['a b', '5']"
         assert three[1].tell("refuse") == "PermissionError"
@@ -114,11 +114,11 @@ def test_processes_answer_in_order_and_are_gone_after_the_with():
 def test_an_error_ends_it_and_is_told_with_its_last_words():
     with (
         pytest.raises(RuntimeError, match="(?s)exit status 1.*oh no"),
-        sharing.holding(ECHO, 1) as a,
+        holders.holding(ECHO, 1) as a,
     ):
         a[0].tell("fail")
     with pytest.raises(RuntimeError, match="exit status 3"):
-        with sharing.holding("raise SystemExit(3)", 2):
+        with holders.holding("raise SystemExit(3)", 2):
             pass
 
 
@@ -130,7 +130,7 @@ def is_alive(pid):
 
 
 def test_all_are_ended_when_the_body_fails_and_what_they_started_too():
-    with pytest.raises(ZeroDivisionError), sharing.holding(ECHO, 2) as pair:
+    with pytest.raises(ZeroDivisionError), holders.holding(ECHO, 2) as pair:
         started = int(pair[0].tell("workers"))
         assert psutil.pid_exists(started)
         raise ZeroDivisionError
@@ -145,19 +145,19 @@ def test_all_are_ended_when_the_body_fails_and_what_they_started_too():
 def test_one_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
     monkeypatch.setattr(holders, "TIMEOUT_S", 0.2)
     with pytest.raises(TimeoutError, match="expected a line from process"):
-        with sharing.holding("input()", 1):
+        with holders.holding("input()", 1):
             pass
 
 
 def test_memory_of_nobody_and_sums_with_a_gap():
-    with sharing.holding("", 1) as (one,):
+    with holders.holding("", 1) as (one,):
         assert one.leave() == 0
     with pytest.raises(ProcessLookupError, match=str(one.pid)):
-        sharing.memory(one.pid)
-    known = sharing.Memory(5, 4, 3, 2, "here")
-    partly = sharing.Memory(5, None, 3, None, "here")
-    assert sharing.total([known, known])[:4] == (10, 8, 6, 4)
-    assert sharing.total([known, partly])[:4] == (10, None, 6, None)
+        measure.footprint(one.pid)
+    known = measure.Footprint(5, 4, 3, 2, "here")
+    partly = measure.Footprint(5, None, 3, None, "here")
+    assert measure.total([known, known])[:4] == (10, 8, 6, 4)
+    assert measure.total([known, partly])[:4] == (10, None, 6, None)
     assert known.since(known)[:4] == (0, 0, 0, 0) and partly.since(known)[1] is None
 
 
@@ -201,8 +201,8 @@ def all(): return sum(held[:: mmap.PAGESIZE])
 @pytest.mark.timing
 def test_pss_and_uss_are_what_one_counts_by_hand_from_page_tables(path):
     n_pages = path.stat().st_size // PAGE
-    with sharing.holding(PARTS, 3, path) as three:
-        before = [sharing.memory(each.pid) for each in three]
+    with holders.holding(PARTS, 3, path) as three:
+        before = [measure.footprint(each.pid) for each in three]
         for each, word in zip(three, ("first", "middle", "all"), strict=True):
             each.tell(word)
         tables = [mapped(each.pid, path.name, n_pages) for each in three]
@@ -211,7 +211,7 @@ def test_pss_and_uss_are_what_one_counts_by_hand_from_page_tables(path):
             rss, pss = table.sum() * PAGE, (table / np.maximum(n_mappers, 1)).sum() * PAGE
             uss = (table & (n_mappers == 1)).sum() * PAGE
             by_smaps = smaps(each.pid, path.name)
-            added = sharing.memory(each.pid).since(old)
+            added = measure.footprint(each.pid).since(old)
             assert by_smaps[0] == rss and abs(by_smaps[1] - pss) < 64 * 1024
             assert by_smaps[2] == uss
             few = MIB  # what the interpreter itself did meanwhile
@@ -233,12 +233,12 @@ def more():
 @pytest.mark.timing
 def test_a_page_that_one_process_maps_twice_is_shared_with_itself(path):
     """Why the lesson says 'by how often it is mapped', and not by how many processes."""
-    with sharing.holding(TWICE, 1, path) as (one,):
-        start, files = sharing.memory(one.pid), []
+    with holders.holding(TWICE, 1, path) as (one,):
+        start, files = measure.footprint(one.pid), []
         for _ in range(2):
             one.tell("more")
-            added = sharing.memory(one.pid).since(start)
-            files.append([sharing.in_files(n, path.stat().st_size) for n in added[:3]])
+            added = measure.footprint(one.pid).since(start)
+            files.append([readers.in_files(n, path.stat().st_size) for n in added[:3]])
     assert files == [[1, 1, 1], [2, 1, 0]]
 
 
@@ -247,7 +247,7 @@ def test_a_page_that_one_process_maps_twice_is_shared_with_itself(path):
 def test_sums_over_readers_and_the_bill(scripts, path):
     size = path.stat().st_size
     maps, reads, mixed = (
-        sharing.one_by_one(scripts["GET"], path, ways)
+        readers.one_by_one(scripts["GET"], path, ways)
         for ways in (["by_map"] * 3, ["by_read"] * 3, ["by_map", "by_read", "by_read"])
     )
     assert [j.n for j in maps] == [1, 2, 3]
@@ -282,7 +282,7 @@ def test_the_bill_is_the_pages_that_one_counts(scripts, path, way, n_files):
     """
     if measure.make_cold(path).n_cached != 0:
         pytest.skip("not available here: this folder's files cannot be made cold")
-    with sharing.holding(scripts["GET"], 3, path) as three:
+    with holders.holding(scripts["GET"], 3, path) as three:
         before = sum(anonymous_pages(each.pid) for each in three)
         for each in three:
             each.tell(way)
@@ -294,8 +294,8 @@ def test_the_bill_is_the_pages_that_one_counts(scripts, path, way, n_files):
 @needs_pss
 @pytest.mark.timing
 def test_a_forked_reader_of_a_list_has_private_dirty_pages_and_faults(scripts):
-    record_path = data.record_file()
-    with sharing.holding(scripts["FORK"], 1, record_path) as (parent,):
+    record_path = qm9.record_file()
+    with holders.holding(scripts["FORK"], 1, record_path) as (parent,):
         (child,) = psutil.Process(parent.pid).children()
         rows = []
         for word in ("read_map", "read_array", "read_list"):
@@ -324,7 +324,7 @@ os.fork() and os._exit(os.wait()[1])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_forked_child_that_collects_garbage_copies_what_was_not_frozen(frozen):
     """The lesson says why workers that keep many objects copy so much: the collector stores."""
-    with sharing.holding(COLLECT.replace("FROZEN", str(frozen)), 1) as (parent,):
+    with holders.holding(COLLECT.replace("FROZEN", str(frozen)), 1) as (parent,):
         (child,) = psutil.Process(parent.pid).children()
         before = private_dirty(child.pid)
         parent.tell("collect")
@@ -353,7 +353,7 @@ def private_dirty(pid):
 def test_the_order_decides_every_time(scripts, path, story, number):
     number_path = path.with_name("test_number.dat")
     for _ in range(3):
-        played = sharing.play(scripts["COUNT"] + scripts["MANY"], number_path, story)
+        played = holders.play(scripts["COUNT"] + scripts["MANY"], number_path, story)
         assert played.number == number or (number is None and played.number <= 100_000)
         assert played.answers == ["None"] * len(played.answers)
     number_path.unlink()
@@ -362,10 +362,10 @@ def test_the_order_decides_every_time(scripts, path, story, number):
 @pytest.mark.skipif(os.name == "nt", reason="needs fcntl")
 def test_a_lock_keeps_out_who_asks(scripts, path):
     number_path, script = path.with_name("test_number.dat"), scripts["COUNT"] + scripts["LOCK"]
-    played = sharing.play(script, number_path, "A try_lock, B try_lock, A unlock, B try_lock")
+    played = holders.play(script, number_path, "A try_lock, B try_lock, A unlock, B try_lock")
     assert played.answers[1] in ("BlockingIOError", "PermissionError")
     assert played.answers[::2] == ["None", "None"] and played.answers[3] == "None"
-    played = sharing.play(script, number_path, "AB many_locked")
+    played = holders.play(script, number_path, "AB many_locked")
     assert played.number == 100_000
     number_path.unlink()
 
@@ -405,7 +405,7 @@ def flock_in_child():
 )
 def test_the_traps_that_the_lesson_names(path, story, answers):
     number_path = path.with_name("test_number.dat")
-    found = sharing.play(TRAPS, number_path, story).answers
+    found = holders.play(TRAPS, number_path, story).answers
     number_path.unlink()
     assert found == answers
 
@@ -419,17 +419,17 @@ def test_what_a_spawned_worker_is_sent(scripts, tmp_path):
 
     How much it is does not depend on how many molecules there are in the file.
     """
-    graphs_path, _ = data.prepare(progress=False)
+    graphs_path, _ = qm9.prepare(progress=False)
     strings = "def strings(): return len(pickle.dumps([dataset[:1000].smiles]))\n"
     few = "def few(): globals()['dataset'] = dataset[:3000]\n"
     script = scripts["DATASETS"] + scripts["USE"] + scripts["REST"] + strings + few
-    with sharing.holding(script, 1, tmp_path / "x.cols", graphs_path, "in memory") as (one,):
+    with holders.holding(script, 1, tmp_path / "x.cols", graphs_path, "in memory") as (one,):
         for word in ("load", "few", "write"):
             one.tell(word)
         n_strings = int(one.tell("strings"))
         plain, by_loader = json.loads(one.tell("sizes"))
         assert plain > 5 * by_loader > 5 * n_strings
-    with sharing.holding(script, 1, tmp_path / "x.cols", graphs_path, "mapped") as (one,):
+    with holders.holding(script, 1, tmp_path / "x.cols", graphs_path, "mapped") as (one,):
         one.tell("load")
         plain, by_loader = json.loads(one.tell("sizes"))
         assert plain == by_loader < 1000
@@ -440,11 +440,11 @@ def test_what_a_spawned_worker_is_sent(scripts, tmp_path):
 
 def memory(rss, pss=None, uss=None, own=None):
     parts = (None if part is None else int(part * MIB) for part in (rss, pss, uss, own))
-    return sharing.Memory(*parts, "")
+    return measure.Footprint(*parts, "")
 
 
 def joined(n, added, cached=4):
-    return sharing.Joined(n, 4 * MIB, added, cached and cached * MIB, "no")
+    return readers.Joined(n, 4 * MIB, added, cached and cached * MIB, "no")
 
 
 def texts(ax):
@@ -502,10 +502,10 @@ def test_families_are_drawn_by_what_they_own_and_the_page_cache_once():
 
 
 def test_a_family_is_what_was_added_since_the_start():
-    told = {"start": sharing.Told("", [memory(5, 4, 3, 2)])}
-    told["use"] = sharing.Told("", [memory(5, 3, 1, 2), memory(5, 3, 1, 3)])
-    assert sharing.family(told)["use"][:4] == (5 * MIB, 2 * MIB, -1 * MIB, 3 * MIB)
-    assert sharing.family(told)["start"][:4] == (0, 0, 0, 0)
+    told = {"start": holders.Told("", [memory(5, 4, 3, 2)])}
+    told["use"] = holders.Told("", [memory(5, 3, 1, 2), memory(5, 3, 1, 3)])
+    assert holders.family(told)["use"][:4] == (5 * MIB, 2 * MIB, -1 * MIB, 3 * MIB)
+    assert holders.family(told)["start"][:4] == (0, 0, 0, 0)
 
 
 # The lesson ----------------------------------------------------------------------------------
@@ -516,7 +516,7 @@ def test_a_family_is_what_was_added_since_the_start():
 @pytest.mark.timing
 def test_the_lesson_takes_less_than_2_gb_and_leaves_nothing(capsys):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("print(data.lesson_folder(), os.getpid())"))
+    notebook.cells.append(nbformat.v4.new_code_cell("print(folders.lesson_folder(), os.getpid())"))
     there = {"metadata": {"path": str(NOTEBOOK.parent)}}
     start_s = time.monotonic()
     with Watch() as watch:

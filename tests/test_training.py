@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import ipywidgets
@@ -14,13 +15,15 @@ import nbformat
 import numpy as np
 import pytest
 
-from qm9lab import child, columns, data, measure, plots, sharing, training
-from qm9lab.plots import training as pictures
-from qm9lab.training import Family, Log, Member
-from qm9lab.widgets.training_view import training_view
+from qm9lab import columns, measure, qm9
+from qm9lab.course import plots
+from qm9lab.lessons.lesson_11 import pictures, training
+from qm9lab.lessons.lesson_11.training import Family, Log, Member
+from qm9lab.lessons.lesson_11.widget import training_view
+from qm9lab.processes import run_script
 
 MIB = 1 << 20
-NOTEBOOK = data.Path(__file__).resolve().parents[1] / "notebooks" / "11_train_from_the_map.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "11_train_from_the_map.ipynb"
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs fork and smaps_rollup")
 
 
@@ -66,7 +69,7 @@ def test_a_family_owns_what_is_held_once_and_what_each_worker_has_stored_to(tmp_
 @needs_linux
 def test_a_member_s_numbers_are_those_of_other_instruments(tmp_path):
     (me,) = training.family(tmp_path / "no")
-    told, kept = sharing.memory(os.getpid()), measure.resident()
+    told, kept = measure.footprint(os.getpid()), measure.resident()
     assert abs(me.share_bytes - told.pss_anonymous_bytes) < 8 * MIB
     assert abs(me.anonymous_bytes - kept.anonymous_bytes) < 8 * MIB
     assert me.anonymous_bytes >= me.share_bytes - MIB and me.data_bytes == 0
@@ -127,14 +130,14 @@ def a_member(mib, **other):
 
 def test_what_a_script_printed_is_read_back_line_by_line():
     lines = "print([[1048576] * 3, [3145728] * 3, [2097152] * 3])\n" * 2
-    told = training.families(child.run(lines))
+    told = training.families(run_script(lines))
     assert len(told) == 2 and told[0] == told[1]
     assert told[0].added_bytes == 2 * MIB and told[0].together_bytes == 4 * MIB
     *_, worker_1, together = (line.split() for line in repr(told[0]).splitlines())
     assert worker_1 == ["worker", "1", "2", "2", "2"]
     assert together == ["together,", "less", "before", "-", "4", "-"]
     with pytest.raises(RuntimeError, match=r"expected the memory.*exit status 1.*oh no"):
-        training.families(child.run("raise SystemExit('oh no')"))
+        training.families(run_script("raise SystemExit('oh no')"))
 
 
 def test_what_a_system_does_not_tell_is_said_in_words():
@@ -360,7 +363,7 @@ def lesson(tmp_path_factory):
 
     threads = torch.get_num_threads()
     found = {"columns": columns, "mmap": mmap, "sys": sys, "torch": torch}
-    found["dataset"] = data.qm9(progress=False)[:2000]
+    found["dataset"] = qm9.dataset(progress=False)[:2000]
     found["path"] = tmp_path_factory.mktemp("columns") / "qm9.cols"
     columns.write(found["path"], found["dataset"])
     found["mapped"] = columns.MappedQM9(found["path"])

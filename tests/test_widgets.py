@@ -4,13 +4,17 @@ import textwrap
 
 import pytest
 
-from qm9lab import calls, plots, widgets
-from qm9lab.widgets.call_explorer import CallExplorer
-from qm9lab.widgets.full_or_lazy import full_or_lazy
-from qm9lab.widgets.layout_explorer import layout_explorer
-from qm9lab.widgets.sharing_dashboard import sharing_dashboard
-from qm9lab.widgets.training_view import training_view
-from qm9lab.widgets.waste_calculator import waste_calculator
+from qm9lab.course import plots
+from qm9lab.lessons.lesson_01 import widget as widget_01
+from qm9lab.lessons.lesson_02 import widget as widget_02
+from qm9lab.lessons.lesson_03 import calls
+from qm9lab.lessons.lesson_03.widget import CallExplorer
+from qm9lab.lessons.lesson_05 import widget as widget_05
+from qm9lab.lessons.lesson_07.widget import full_or_lazy
+from qm9lab.lessons.lesson_08.widget import layout_explorer
+from qm9lab.lessons.lesson_09.widget import sharing_dashboard
+from qm9lab.lessons.lesson_10.widget import waste_calculator
+from qm9lab.lessons.lesson_11.widget import training_view
 
 
 def draw_values(**values):
@@ -22,9 +26,9 @@ def draw_values(**values):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda draw: widgets.record_inspector(draw, 130_831),
-        lambda draw: widgets.address_space(draw, 64),
-        lambda draw: widgets.shared_or_private(draw, ["made", "stored", "flushed", "closed"]),
+        lambda draw: widget_01.record_inspector(draw, 130_831),
+        lambda draw: widget_02.address_space(draw, 64),
+        lambda draw: widget_05.shared_or_private(draw, ["made", "stored", "flushed", "closed"]),
         lambda draw: CallExplorer(draw, calls.CONTROLS, calls.Choice()._asdict()),
         full_or_lazy,
         waste_calculator,
@@ -63,7 +67,7 @@ def test_every_control_at_both_ends(make):
 
 
 def test_a_reader_without_a_live_widget_sees_the_picture_and_the_sentence():
-    view = widgets.record_inspector(draw_values, 3)
+    view = widget_01.record_inspector(draw_values, 3)
     data, _ = view._repr_mimebundle_()
     assert data["image/png"] == bytes(view.picture.value) and data["image/png"][:4] == b"\x89PNG"
     assert data["text/plain"] == "drawn: {'record_index': 0}"
@@ -71,7 +75,7 @@ def test_a_reader_without_a_live_widget_sees_the_picture_and_the_sentence():
 
 
 def test_the_last_record_can_be_reached():
-    assert widgets.record_inspector(draw_values, 130_831).children[0].children[0].max == 130_830
+    assert widget_01.record_inspector(draw_values, 130_831).children[0].children[0].max == 130_830
 
 
 def test_the_call_explorer_s_sentence_may_be_long_and_is_told_to_a_screen_reader():

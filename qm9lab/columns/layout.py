@@ -47,7 +47,7 @@ SECTIONS: Mapping[str, Kind] = {
     "smiles_offsets": Kind("<i8", 0, "end", "bytes"),
     "name_offsets": Kind("<i8", 0, "end", "bytes"),
     "idx": Kind("<i8", 0, "molecule"),
-    "y": Kind("<f4", 19, "molecule", "data.TARGETS"),
+    "y": Kind("<f4", 19, "molecule", "qm9.TARGETS"),
     "z": Kind("<i8", 0, "atom"),
     "pos": Kind("<f4", 3, "atom", "angstrom"),
     "x": Kind("<f4", 11, "atom"),

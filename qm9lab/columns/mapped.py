@@ -19,7 +19,7 @@ NORESERVE = 0x4000
 
 
 class MappedQM9(torch_geometric.data.Dataset):
-    """QM9 from an indexed file, equal to ``data.qm9()`` field by field.
+    """QM9 from an indexed file, equal to ``qm9.dataset()`` field by field.
 
     ``dataset[i]`` makes a ``Data`` whose tensors are views into the map: it reads the offsets of
     the molecule, and no page of a tensor until that tensor is used. The map is private, so a store

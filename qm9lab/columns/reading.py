@@ -31,7 +31,7 @@ class Molecule(NamedTuple):
     Attributes
     ----------
     idx : int, its number in the data set
-    y : (19,) float32, in the units of ``data.TARGETS``
+    y : (19,) float32, in the units of ``qm9.TARGETS``
     z : (n_atoms,) int64, atomic numbers
     pos : (n_atoms, 3) float32, angstrom
     x : (n_atoms, 11) float32

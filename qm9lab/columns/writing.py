@@ -36,7 +36,7 @@ def arrays(dataset: "InMemoryDataset") -> dict[str, np.ndarray]:
 
     Parameters
     ----------
-    dataset : ``data.qm9()``, or a part of it such as ``data.qm9()[:1000]``
+    dataset : ``qm9.dataset()``, or a part of it such as ``qm9.dataset()[:1000]``
 
     Raises
     ------
@@ -50,7 +50,7 @@ def arrays(dataset: "InMemoryDataset") -> dict[str, np.ndarray]:
     except (AttributeError, KeyError, TypeError) as error:
         raise TypeError(
             f"expected PyG's QM9 as an InMemoryDataset, found {type(dataset).__name__} "
-            f"({type(error).__name__}: {error}): take data.qm9()"
+            f"({type(error).__name__}: {error}): take qm9.dataset()"
         ) from error
     for name in ("smiles", "name"):
         texts = [text.encode() for text in found[name]]
@@ -83,7 +83,7 @@ def write(path: str | os.PathLike, dataset: "InMemoryDataset") -> None:
     ----------
     path : where; a file that is there is replaced when the new one is whole, and keeps neither its
         permissions nor its other names; of a symbolic link, the file that it points to
-    dataset : ``data.qm9()``, or a part of it
+    dataset : ``qm9.dataset()``, or a part of it
 
     Raises
     ------

@@ -10,12 +10,14 @@ or maps a file for the caller.
 
 from .address_space import Region, address_of, mapped_pages, regions
 from .cache import MEMORY_ONLY, CacheState, cache_state, cached_pages, file_system
-from .eviction import evict, make_cold
+from .eviction import bring_to, evict, make_cold
 from .fault_counts import Faults, faults, rusage_faults
 from .machine import Machine, calibrate
 from .memory import Resident, resident
+from .missing import Missing, MissingError, first_missing, is_missing
 from .page_states import PageMap, page_map
 from .protocol import Exact, exact, exact_trace
+from .pss import Footprint, footprint, total
 from .timeline import Sampler, Timeline
 
 __all__ = [
@@ -23,13 +25,17 @@ __all__ = [
     "CacheState",
     "Exact",
     "Faults",
+    "Footprint",
     "Machine",
+    "Missing",
+    "MissingError",
     "PageMap",
     "Region",
     "Resident",
     "Sampler",
     "Timeline",
     "address_of",
+    "bring_to",
     "cache_state",
     "cached_pages",
     "calibrate",
@@ -37,11 +43,15 @@ __all__ = [
     "exact",
     "exact_trace",
     "faults",
+    "first_missing",
     "file_system",
+    "footprint",
+    "is_missing",
     "make_cold",
     "mapped_pages",
     "page_map",
     "regions",
     "resident",
     "rusage_faults",
+    "total",
 ]

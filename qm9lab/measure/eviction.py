@@ -65,3 +65,14 @@ def make_cold(path, timeout_s: float = 5.0) -> CacheState:
                 f"({kind})"
             )
         time.sleep(0.02)
+
+
+def bring_to(path, temperature: str) -> CacheState:
+    """Make a file cold, or warm: read once from end to end, from cold; and look."""
+    state = make_cold(path)
+    if temperature == "cold":
+        return state
+    with open(path, "rb") as f:
+        while f.read(1 << 20):
+            pass
+    return cache_state(path)

@@ -24,7 +24,8 @@ import targets
 from peers import TOOLS, Ours
 from report import Table
 
-from qm9lab import child, data, measure
+from qm9lab import measure, processes
+from qm9lab.course import folders
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = "import sys; sys.path.insert(0, sys.argv.pop(1)); import stages; stages.main()"
@@ -38,7 +39,7 @@ class Bench:
 
     def __init__(self, options) -> None:
         self.options, self.table = options, Table()
-        self.folder = data.lesson_folder() / "bench"
+        self.folder = folders.lesson_folder() / "bench"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.tools, self.n, self.n_bytes = list(options.tools), 0, {}
@@ -63,7 +64,7 @@ class Bench:
             if len(together) > 1:
                 what = f"{len(together)} jobs"
             begin = time.perf_counter()
-            done = child.run(SCRIPT, HERE, json.dumps(together), timeout_s=1800)
+            done = processes.run_script(SCRIPT, HERE, json.dumps(together), timeout_s=1800)
             if done.returncode != 0:
                 raise SystemExit(f"bench: {what}: {done.how_it_ended}\n{done.stderr.strip()}")
             if not self.options.quiet:

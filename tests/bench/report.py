@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 from peers import TOOLS, Ours
 
-from qm9lab import plots
+from qm9lab.course import plots
 
 TIMES = {
     "build": "s",

@@ -27,7 +27,7 @@ import numpy as np
 import peers
 from peers import TOOLS, U0, Ours, touch
 
-from qm9lab import columns, compare, data, measure
+from qm9lab import columns, measure, qm9
 
 SEED = 9
 BATCH = 1024
@@ -104,7 +104,7 @@ def source(job) -> dict:
 
 def build(job) -> dict:
     """Write every tool's file in rounds, then compare what each of them answers."""
-    dataset = data.qm9(progress=False)
+    dataset = qm9.dataset(progress=False)
     if job["n_molecules"]:
         dataset = dataset[: job["n_molecules"]].copy()
     arrays, samples = columns.arrays(dataset), Samples(job["budget_s"])
@@ -261,7 +261,7 @@ def take(get, indices) -> None:
 
 def heat(paths) -> None:
     for path in paths:
-        compare.bring_to(path, "warm")
+        measure.bring_to(path, "warm")
 
 
 def few(get, drawn, samples) -> list:
@@ -443,7 +443,7 @@ def memory(job) -> dict:
     drawn = draw.sample(range(n), min(job["n_drawn"], n // 2))
     batch = np.array(draw.choices(range(n), k=BATCH))
     peers.BLOCK[:] = 0
-    state = [compare.bring_to(p, job["temperature"]) for p in tool.paths(path)]
+    state = [measure.bring_to(p, job["temperature"]) for p in tool.paths(path)]
     if job["temperature"] == "cold" and any(s.n_cached for s in state):
         return {"why": next(s.source for s in state if s.n_cached)}
     gc.collect()

@@ -1,0 +1,1 @@
+"""What all lessons share: checks, picture style, views, copies of the lessons, folders."""

@@ -1,0 +1,80 @@
+"""Write a file whole or not at all, and write it in pieces: for all rooms of the package."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], durable: bool = True) -> Iterator[BinaryIO]:
+    """Write a file under a temporary name in the same folder, and rename it when it is whole.
+
+    A file that is there is replaced by the new one, and keeps neither its permissions nor its
+    other names. A symbolic link stays, and the file that it points to is replaced.
+
+    Parameters
+    ----------
+    path : path
+        The name of the file.
+    durable : bool
+        Wait until the disk has the file and its name (fsync(2) of both).
+
+    Yields
+    ------
+    binary file without a buffer
+        When the body raises, nothing is left under ``path`` but what was there.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written. Windows replaces no file that someone has open or mapped.
+
+    Notes
+    -----
+    A process that is killed in the body leaves ``.NAME.*.tmp`` in the folder.
+    """
+    path = Path(os.path.realpath(path))
+    # A name of at most 255 bytes, however long the name of the file is.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb", buffering=0) as f:
+            yield f
+            if durable:
+                os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where a folder can be opened and synced."""
+    with contextlib.suppress(OSError):  # Windows opens no folder; the file is whole all the same
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def write_all(f: BinaryIO, content: bytes | memoryview, piece_bytes: int = 1 << 30) -> None:
+    """Write all bytes of a buffer with one write(2) a piece.
+
+    One write(2) may take fewer bytes than it was given, and takes no more than 2 GiB.
+
+    Parameters
+    ----------
+    f : binary file without a buffer
+    content : anything with the buffer protocol
+    piece_bytes : int
+        On many systems the page cache keeps a file in blocks of the size of its pieces.
+    """
+    with memoryview(content) as view, view.cast("B") as left:
+        at = 0
+        while at < len(left):
+            at += f.write(left[at : at + piece_bytes]) or 0

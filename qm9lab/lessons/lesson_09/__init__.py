@@ -1,0 +1,1 @@
+"""What only lesson 09 needs."""

@@ -1,0 +1,18 @@
+"""The sharing dashboard (lesson 09): how many readers, how many of them copy -> the bill."""
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from qm9lab.course.view import View, choice, slider
+
+MOST = 8
+
+
+def sharing_dashboard(draw: Callable[..., tuple[Figure, str]], mixes) -> View:
+    """How many processes get the file, and which of them with ``read()`` (lesson 09).
+
+    ``draw(n=..., with_read=...)`` with one of ``mixes`` starts the processes, measures, ends them,
+    and returns the picture and its sentence.
+    """
+    return View(draw, n=slider("processes", 1, MOST, 3), with_read=choice("with read()", mixes))
