@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from qm9lab import measure
 
 PAGE = mmap.PAGESIZE
 pytestmark = pytest.mark.timing
+NOT_HERE = "not available here, because "
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -39,9 +41,9 @@ def path(request):
 
 def cold(path) -> None:
     """Make the file cold, or skip where that cannot be had."""
-    state = measure.make_cold(path)
-    if state.n_cached != 0:
-        pytest.skip(state.source)
+    is_cold = measure.make_cold(path).is_cold
+    if is_cold is not True:
+        pytest.skip(f"cold: {is_cold}")
 
 
 def status_bytes(name: str) -> int:
@@ -223,8 +225,8 @@ def test_residency_agrees_with_fincore(path):
 def test_dirty_pages_are_counted_and_flushed(path):
     measure.make_cold(path)
     state = measure.cache_state(path)
-    if state.n_dirty is None:
-        pytest.skip("no cachestat(2) on this kernel")
+    if measure.is_missing(state.n_dirty):
+        pytest.skip(str(state.n_dirty))
     assert state.n_dirty == 0
     with path.open("r+b") as f, mmap.mmap(f.fileno(), 0) as mm:
         mm[3 * PAGE] = mm[90 * PAGE] = 1
@@ -255,26 +257,28 @@ def test_a_mapped_file_cannot_be_made_cold_and_says_so(path):
     with path.open("rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as mm:
         sum(mm[k * PAGE] for k in range(512))
         state = measure.make_cold(path, timeout_s=0.1)
-        assert state.n_cached > 0 and "cannot be evicted" in state.source
-    assert measure.make_cold(path).n_cached == 0
+        assert state.n_cached > 0 and state.is_cold is False
+    assert measure.make_cold(path).is_cold is True
 
 
 @linux
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no tmpfs at /dev/shm")
-def test_tmpfs_has_no_cold():
+def test_tmpfs_has_no_cold(monkeypatch):
+    monkeypatch.delenv("QM9LAB_STRICT", raising=False)
     path = Path(f"/dev/shm/qm9lab-{os.getpid()}.dat")
     try:
         path.write_bytes(b"x" * 8 * PAGE)
         state = measure.make_cold(path, timeout_s=0.05)
-        assert state.n_cached == 8 and "tmpfs" in state.source
-        assert state.n_dirty is None
+        assert state.n_cached == 8
+        assert measure.is_missing(state.is_cold, state.n_dirty) and "tmpfs" in str(state.is_cold)
+        assert str(state.n_dirty) == NOT_HERE + "tmpfs has no disk to write dirty pages to"
     finally:
         path.unlink()
 
 
 def test_an_empty_file_has_no_pages(tmp_path):
     (tmp_path / "empty").touch()
-    assert measure.cache_state(tmp_path / "empty")[:3] == (0, 0, 0)
+    assert measure.cache_state(tmp_path / "empty")[:4] == (0, 0, 0, True)
     assert len(measure.cached_pages(tmp_path / "empty")) == 0
 
 
@@ -348,27 +352,28 @@ def raw_mincore(path):
 
 @linux
 @ROOT_ONLY
-def test_residency_of_somebody_else_s_file_is_refused_not_believed(somebody_else_s_file):
+def test_residency_of_somebody_else_s_file_is_refused_not_believed(
+    somebody_else_s_file, monkeypatch
+):
     """mincore(2) answers "all cached" there (FACTS 13): no number may come of it."""
+    monkeypatch.delenv("QM9LAB_STRICT", raising=False)
     path = somebody_else_s_file
     cold(path)
 
     def ask():
         with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mm:
-            found = measure.page_map(path, mm)
+            found = measure.page_states(path, mm)
         return (
             os.geteuid(), measure.cache_state(path), measure.cached_pages(path),
             measure.make_cold(path), found, raw_mincore(path),
         )  # fmt: skip
 
     uid, state, cached, made_cold, found, believed = as_somebody_else(ask)
-    why = "not available here, because of_root.dat belongs to somebody else "
-    why += "and you may not write it"
+    why = NOT_HERE + "of_root.dat belongs to another user and you may not write to it"
     assert uid == 65534
-    assert state == (64, None, None, why) and cached is None
-    assert made_cold.n_cached is None and made_cold.source == why
-    assert found.cached is None and found.dirty is None
-    assert found.source.count(why) == 2
+    assert (state.n_pages, state.source) == (64, "")
+    for value in (*state[1:4], cached, *made_cold[1:4], found.cached, found.dirty):
+        assert str(value) == why
     assert not found.mapped.any() and not found.copied.any()
     if believed != 64:
         pytest.skip(f"this kernel's mincore told the truth ({believed} pages): nothing to refuse")
@@ -389,9 +394,52 @@ def test_residency_of_one_s_own_file_is_told_to_anybody(somebody_else_s_file):
 
 @linux
 @ROOT_ONLY
-def test_an_ordinary_user_sees_faults_and_memory_of_root_s_process():
-    counted, memory = as_somebody_else(lambda: (measure.faults(pid=1), measure.resident(1)))
+def test_an_ordinary_user_sees_faults_and_memory_of_root_s_process_and_no_pss(monkeypatch):
+    monkeypatch.delenv("QM9LAB_STRICT", raising=False)
+
+    def ask():
+        return measure.faults(pid=1), measure.resident(1), measure.footprint(1), measure.regions(1)
+
+    counted, memory, footprint, regions = as_somebody_else(ask)
     assert counted.minor > 0 and memory.anonymous_bytes >= 0
+    why = NOT_HERE + "process 1 belongs to another user, and you may not look into it"
+    for value in (footprint.pss_bytes, footprint.pss_anonymous_bytes, regions):
+        assert str(value) == why
+
+
+@linux
+@pytest.mark.parametrize(
+    "ask",
+    [measure.footprint, measure.resident, measure.regions, lambda pid: measure.faults(pid=pid)],
+)
+def test_a_pid_without_a_process_is_an_error_that_names_it(ask):
+    with pytest.raises(ProcessLookupError, match="none with pid 4194303"):
+        ask(4_194_303)
+    with pytest.raises(ValueError, match="found -1"):
+        ask(-1)
+
+
+@linux
+def test_a_zombie_is_a_zombie():
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", ""]) as child:
+        while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        with pytest.raises(ProcessLookupError, match="is a zombie"):
+            measure.footprint(child.pid)
+        assert measure.resident(child.pid)[:2] == (0, 0) and measure.regions(child.pid) == []
+
+
+@linux
+def test_bytes_of_a_file_in_a_process_are_its_mapped_pages(path):
+    assert measure.file_bytes(path) == 0
+    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY) as mm:
+        mm.madvise(mmap.MADV_RANDOM)
+        for page in (0, 100, 511):
+            mm[page * PAGE]
+        mapped = int(measure.mapped_pages(mm).sum())
+        assert measure.file_bytes(path) == measure.file_bytes(path, os.getpid()) == mapped * PAGE
+        mm[0] = 1  # a private copy is not the file's page
+        assert measure.file_bytes(path) == (mapped - 1) * PAGE
 
 
 @linux

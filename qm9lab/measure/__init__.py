@@ -1,23 +1,26 @@
-"""What the kernel did: faults, resident memory, page cache, regions of the address space.
+"""What the kernel did: faults, resident memory, page cache, page tables.
 
-Every value names its source. What a system does not offer is ``None``, and ``source`` then
-reads ``not available here, because ...``: the caller says so and carries on.
-
-psutil comes first where it has the number (psutil 8 counts faults, 7 does not); then
-``getrusage(2)``, ``/proc``, ``mincore(2)`` and ``cachestat(2)``. Nothing here prints, plots,
-or maps a file for the caller.
+Every reading names its source: psutil where it has the number, then ``getrusage(2)``, ``/proc``,
+``mincore(2)`` and ``cachestat(2)``. A value that the system cannot give is a ``Missing``. Nothing
+here prints, plots, or maps a file for the caller.
 """
 
-from .address_space import Region, address_of, mapped_pages, regions
-from .cache import MEMORY_ONLY, CacheState, cache_state, cached_pages, file_system
+from .address_space import Region, address_of, file_bytes, mapped_pages, regions
+from .cache import (
+    MEMORY_ONLY,
+    CacheState,
+    PageStates,
+    cache_state,
+    cached_pages,
+    file_system,
+    page_states,
+)
 from .eviction import bring_to, evict, make_cold
 from .fault_counts import Faults, faults, rusage_faults
 from .machine import Machine, calibrate
-from .memory import Resident, resident
+from .memory import Footprint, Resident, footprint, resident, total
 from .missing import Missing, MissingError, first_missing, is_missing
-from .page_states import PageMap, page_map
 from .protocol import Exact, exact, exact_trace
-from .pss import Footprint, footprint, total
 from .timeline import Sampler, Timeline
 
 __all__ = [
@@ -29,7 +32,7 @@ __all__ = [
     "Machine",
     "Missing",
     "MissingError",
-    "PageMap",
+    "PageStates",
     "Region",
     "Resident",
     "Sampler",
@@ -44,12 +47,13 @@ __all__ = [
     "exact_trace",
     "faults",
     "first_missing",
+    "file_bytes",
     "file_system",
     "footprint",
     "is_missing",
     "make_cold",
     "mapped_pages",
-    "page_map",
+    "page_states",
     "regions",
     "resident",
     "rusage_faults",

@@ -1,111 +1,115 @@
-"""The address space of this process: its regions, and which of their pages are mapped."""
+"""Address spaces: the regions of a process, and which of their pages are mapped."""
 
 import mmap
 import os
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-NO_PAGEMAP = "not available here, because /proc/self/pagemap cannot be read"
+from .missing import Missing
+from .proc import read_proc
 
-PRESENT_BIT = np.uint64(1 << 63)
-"""Of a pagemap entry: the page is in memory."""
-FILE_BIT = np.uint64(1 << 61)
-IN_USE_BITS = np.uint64(1 << 63 | 1 << 62)
-"""In memory, or in swap."""
-MOVING_BITS = np.uint64(1 << 62 | 1 << 61)
-"""In swap, and a file's page: such a page is being moved."""
-FILE_PAGE_BITS = np.uint64(1 << 63 | 1 << 61)
-"""Of these two bits a private copy has the first alone; the other says file page or shared."""
+# Bits of a pagemap entry: in memory; in swap; a page of a file, or shared.
+PRESENT, SWAPPED, FILE = np.uint64(1 << 63), np.uint64(1 << 62), np.uint64(1 << 61)
 
 
 class Region(NamedTuple):
-    """One region of an address space: ``[start, end)``, its permissions and what is behind it.
-
-    ``perms`` is the kernel's word: r, w, x or ``-``, then ``s`` for shared or ``p`` for private.
-    ``offset_bytes`` is the offset in the file ``name`` at which the region begins.
-    """
+    """One region of an address space: ``[start, end)``, its permissions and its file."""
 
     start: int
     end: int
-    perms: str
-    offset_bytes: int
-    name: str
+    perms: str  # the kernel's word: r, w, x or -, then s for shared or p for private
+    offset_bytes: int  # where in the file the region begins
+    name: str  # of the file; empty for anonymous memory
 
 
-def regions() -> list[Region] | None:
-    """Every region of this process's address space, in order of address.
+def parse_regions(lines: Iterable[str]) -> list[Region]:
+    """The regions that the lines of ``/proc/PID/maps`` describe, in order of address.
 
-    Returns
-    -------
-    list of Region, or None where there is no ``/proc/self/maps`` (not Linux).
-
-    Notes
-    -----
-    Source: ``/proc/self/maps`` (proc_pid_maps(5)); derived in notebooks/02_first_map.ipynb.
+    Source: proc_pid_maps(5); derived in notebooks/02_first_map.ipynb.
     """
-    if not os.path.exists("/proc/self/maps"):
-        return None
     found = []
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as f:
-        for line in f:
-            span, perms, offset, _, _, *name = line.rstrip("\n").split(maxsplit=5)
-            start, end = (int(address, 16) for address in span.split("-"))
-            found.append(Region(start, end, perms, int(offset, 16), "".join(name)))
+    for line in lines:
+        span, perms, offset, _, _, *name = line.rstrip("\n").split(maxsplit=5)
+        start, end = (int(address, 16) for address in span.split("-"))
+        found.append(Region(start, end, perms, int(offset, 16), "".join(name)))
     return found
 
 
-def address_of(buf) -> int:
+def regions(pid: int | None = None) -> list[Region] | Missing:
+    """Every region of this process or another, in order; ProcessLookupError for a wrong ``pid``."""
+    text = read_proc("maps", pid)
+    if isinstance(text, Missing):
+        return text
+    return parse_regions(os.fsdecode(text).split("\n")[:-1])
+
+
+def address_of(buf: Any) -> int:
     """The virtual address of the first byte of ``buf``, in this process."""
-    return np.frombuffer(buf, np.uint8).__array_interface__["data"][0]
+    return int(np.frombuffer(buf, np.uint8).__array_interface__["data"][0])
 
 
-def mapped_pages(buf) -> np.ndarray | None:
-    """Which pages of a map have an entry in this process's page table now.
+def pagemap(address: int, n_pages: int, pid: int | None = None) -> NDArray[np.uint64] | Missing:
+    """The page-table entries of ``n_pages`` pages from ``address`` on, ``(n_pages,)`` uint64.
 
-    Parameters
-    ----------
-    buf : mmap.mmap or other buffer
-        It must begin on a page boundary, as every map does.
-
-    Returns
-    -------
-    ``(n_pages,)`` bool, or None where there is no ``/proc/self/pagemap`` (not Linux).
-
-    Raises
-    ------
-    ValueError
-        If ``buf`` does not begin on a page boundary.
-
-    Notes
-    -----
-    Source: bit 63 of each entry of ``/proc/self/pagemap`` (proc_pid_pagemap(5)). Reading it
-    touches none of the pages.
+    Source: ``/proc/PID/pagemap`` (proc_pid_pagemap(5)). Reading it touches none of the pages.
     """
-    entries = pagemap_entries(buf)
-    return None if entries is None else is_mapped(entries)
+    raw = read_proc("pagemap", pid, address // mmap.PAGESIZE * 8, n_pages * 8)
+    return raw if isinstance(raw, Missing) else np.frombuffer(raw, np.uint64)
 
 
-def is_mapped(entries: np.ndarray) -> np.ndarray:
-    """Which entries of a pagemap lead to memory: also to a file's page that is being moved in it.
+def mapped_pages(buf: Any) -> NDArray[np.bool_] | Missing:
+    """Which pages of a map have an entry in this process's page table now, ``(n_pages,)`` bool.
 
-    While the kernel moves a page (compaction), its entry looks like one of a page in swap; but a
-    file's page does not go to swap.
+    Source: bit 63 of each entry of ``/proc/self/pagemap`` (proc_pid_pagemap(5)). Raises ValueError
+    if the buffer does not begin on a page boundary, as every map does.
     """
-    return ((entries & PRESENT_BIT) != 0) | ((entries & MOVING_BITS) == MOVING_BITS)
-
-
-def pagemap_entries(buf) -> np.ndarray | None:
-    """The entries of ``/proc/self/pagemap`` for a map, ``(n_pages,)`` uint64, or None."""
-    n_pages, address = -(-len(buf) // mmap.PAGESIZE), address_of(buf)
+    address = address_of(buf)
     if address % mmap.PAGESIZE:
         raise ValueError(
             f"expected a map, which begins on a page boundary, found address {address:#x}, "
-            f"{address % mmap.PAGESIZE} bytes into a page: hand in the whole map"
+            f"{address % mmap.PAGESIZE} bytes into a page: pass the whole map"
         )
-    try:
-        with open("/proc/self/pagemap", "rb", buffering=0) as f:
-            f.seek(address // mmap.PAGESIZE * 8)
-            return np.frombuffer(f.read(n_pages * 8), np.uint64)
-    except OSError:
-        return None
+    entries = pagemap(address, -(-len(buf) // mmap.PAGESIZE))
+    return entries if isinstance(entries, Missing) else is_mapped(entries)
+
+
+def is_mapped(entries: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which entries of a pagemap lead to memory."""
+    # While the kernel moves a page (compaction), its entry looks like one of a page in swap; but a
+    # file's page does not go to swap.
+    is_moving = (entries & (SWAPPED | FILE)) == (SWAPPED | FILE)
+    found: NDArray[np.bool_] = ((entries & PRESENT) != 0) | is_moving
+    return found
+
+
+def file_bytes(path: str | os.PathLike[str], pid: int | None = None) -> int | Missing:
+    """Bytes of a file in the page table of a process, all its maps of the file together.
+
+    A page of a private map that was written to is a copy, and is not counted. Source: the file's
+    regions in ``/proc/PID/maps``, and bits 63 and 61 of their entries in ``/proc/PID/pagemap``.
+    Raises ProcessLookupError if no process has this ``pid``.
+    """
+    found, name, n_pages = regions(pid), os.path.realpath(path), 0
+    if isinstance(found, Missing):
+        return found
+    for region in found:
+        if region.name == name:
+            entries = pagemap(region.start, (region.end - region.start) // mmap.PAGESIZE, pid)
+            if isinstance(entries, Missing):
+                return entries
+            n_pages += int(((entries & (PRESENT | FILE)) == (PRESENT | FILE)).sum())
+    return n_pages * mmap.PAGESIZE
+
+
+def region_rss_bytes(address: int) -> int | Missing:
+    """Rss of this process's region that begins at an address (proc_pid_smaps(5))."""
+    text = read_proc("smaps")
+    if isinstance(text, Missing):
+        return text
+    before, found, after = text.partition(b"\n%x-" % address)
+    if not found:
+        raise LookupError(f"expected a region that begins at {address:#x} in /proc/self/smaps")
+    return int(after.partition(b"\nRss:")[2].split()[0]) * 1024

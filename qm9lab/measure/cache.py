@@ -1,136 +1,246 @@
-"""The page cache: which pages of a file are in it."""
+"""The page cache: which pages of a file are in it, and in which state each page is.
 
-import ctypes
+A file is given by its path, or open. Some file systems (FUSE: bindfs, sshfs) drop a file's pages
+each time it is opened: there only a file that you have open already can be counted.
+"""
+
+import contextlib
+import errno
 import functools
 import mmap
 import os
 import platform
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
-from .address_space import address_of
+from .address_space import FILE, PRESENT, SWAPPED, address_of, is_mapped, pagemap
+from .missing import Missing
+from .system_calls import cachestat_counter, mincore
 
+# File systems without a disk: their pages are not evicted by advice and never written back.
 MEMORY_ONLY = ("tmpfs", "ramfs")
-"""File systems without a disk: their pages are not evicted by advice and never written back."""
+# File systems on top of another one, whose inodes have no pages of their own.
+STACKED = ("overlay", "aufs", "ecryptfs")
+# File systems that are known to keep a file's pages when it is opened again; others are tried.
+KEEPS_PAGES = (*MEMORY_ONLY, *STACKED, "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs")
 
-CACHESTAT = 451  # the same number on every architecture but alpha and MIPS
+AnyPath = str | os.PathLike[str]
+PathOrFile = AnyPath | IO[bytes]
+Mask = NDArray[np.bool_] | Missing
 
 
 class CacheState(NamedTuple):
     """How much of a file is in the page cache, in pages of ``mmap.PAGESIZE`` bytes."""
 
     n_pages: int
-    n_cached: int | None
-    n_dirty: int | None
-    source: str
+    n_cached: int | Missing
+    n_dirty: int | Missing  # newer than the disk
+    is_cold: bool | Missing  # whether none is cached; see make_cold
+    source: str  # empty where there are no counts
 
 
-def _libc():
-    return ctypes.CDLL(None, use_errno=True)
+class PageStates(NamedTuple):
+    """The state of each page of a file, ``(n_pages,)`` bool each.
 
-
-def why_residency_is_hidden(path: Path) -> str | None:
-    """The reason why this user is not told which pages of ``path`` are cached, or None.
-
-    Since Linux 5.2 mincore(2) answers "all cached" to a user who neither owns nor may write the
-    file, and recent kernels' cachestat(2) refuses: what would be believed wrongly is not asked.
+    The kernel keeps ``dirty`` by folio: in a file that was written in large pieces one write can
+    make a block of pages dirty.
     """
-    if platform.system() not in ("Linux", "Darwin"):
-        return f"{platform.system()} has no mincore"
-    if os.stat(path).st_uid == os.geteuid() or os.access(path, os.W_OK):
-        return None
-    return f"{path.name} belongs to somebody else and you may not write it"
+
+    cached: Mask  # in the page cache, whoever brought it in
+    mapped: Mask  # the map's page-table entry leads to memory now
+    dirty: Mask  # newer than the disk, and not being written to it just now
+    copied: Mask  # mapped, and no longer the file's page but a private copy of it (ACCESS_COPY)
 
 
-def cached_pages(path) -> np.ndarray | None:
-    """Which pages of a file are in the page cache now, whoever brought them in.
+def cache_state(file: PathOrFile) -> CacheState:
+    """How many pages of a file are in the page cache, and how many of those are dirty.
 
-    Returns
-    -------
-    ``(n_pages,)`` bool, or None where the system hides it (``cache_state`` says why).
+    Source: ``cachestat(2)`` (Linux 6.5), else ``mincore(2)``, which does not see dirty pages. The
+    first counts pages that are present, also those still being read from the disk; the second
+    those whose contents have arrived.
+    """
+    n_pages = count_pages(file)
+    if n_pages == 0:
+        return CacheState(0, 0, 0, True, "an empty file has no pages")
+    with descriptor(file) as fd:
+        count = fd if isinstance(fd, Missing) else counter(fd, path_of(file))
+        if not isinstance(count, Missing):
+            n_cached, n_dirty = count(0, n_pages)
+            return CacheState(n_pages, n_cached, n_dirty, n_cached == 0, "cachestat")
+    cached = cached_pages(file)
+    if isinstance(cached, Missing):
+        return CacheState(n_pages, cached, count, cached, "")
+    n_cached = int(cached.sum())
+    return CacheState(n_pages, n_cached, count, n_cached == 0, "mincore")
 
-    Notes
-    -----
+
+def cached_pages(file: PathOrFile) -> Mask:
+    """Which pages of a file are in the page cache now, ``(n_pages,)`` bool.
+
     Source: ``mincore(2)`` over a map of the whole file made for this call. It reads no page in.
     """
-    path = Path(path)
-    if why_residency_is_hidden(path):
-        return None
-    size = path.stat().st_size
-    if size == 0:
+    n_pages = count_pages(file)
+    if n_pages == 0:
         return np.zeros(0, bool)
-    with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mm:
-        return mincore(address_of(mm), size, path)
+    with descriptor(file) as fd:
+        if isinstance(fd, Missing):
+            return fd
+        with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as mm:
+            return resident_pages(address_of(mm), n_pages)
 
 
-def mincore(address: int, n_bytes: int, path) -> np.ndarray:
-    """Which pages of a region are in memory, ``(n_pages,)`` bool, by mincore(2)."""
-    answer = np.zeros(-(-n_bytes // mmap.PAGESIZE), np.uint8)
-    to = ctypes.c_void_p(answer.ctypes.data)
-    if _libc().mincore(ctypes.c_void_p(address), ctypes.c_size_t(n_bytes), to):
-        code = ctypes.get_errno()
-        raise OSError(code, f"mincore: {os.strerror(code)}", str(path))
-    return (answer & 1).astype(bool)
+def page_states(file: PathOrFile, mm: mmap.mmap) -> PageStates:
+    """The state of each page of a file, and of a map of it from its start.
 
-
-def cachestat_counter(fd: int):
-    """A function of ``(first page, pages)`` that gives the present and the dirty pages there.
-
-    By cachestat(2), which a kernel may not have: then it gives None. Present are also pages that
-    are still being read from the disk. A page map asks thousands of times, so the arguments are
-    laid out once, and the call, which never waits, keeps Python's global lock (PyDLL).
+    Source: ``mincore(2)``; bits 63 and 61 of ``/proc/self/pagemap``; ``cachestat(2)``, a call for
+    each border between dirty and other pages at most. The three are read one after another: what
+    another process does in between can show in one and not in the others.
     """
+    n_pages = count_pages(file)
+    entries = pagemap(address_of(mm), min(n_pages, -(-len(mm) // mmap.PAGESIZE)))
+    if isinstance(entries, Missing):
+        cached = cached_pages(file)
+        return PageStates(cached, entries, dirty_pages(file, cached), entries)
+    mapped, copied = np.zeros(n_pages, bool), np.zeros(n_pages, bool)
+    mapped[: len(entries)] = is_mapped(entries)
+    copied[: len(entries)] = (entries & (PRESENT | FILE)) == PRESENT
+    # Nothing need be opened if the map at hand has the whole file and no private copy, in memory or
+    # in swap: of a copy mincore(2) would say that it is there.
+    has_copies = (((entries & (PRESENT | SWAPPED)) != 0) & ((entries & FILE) == 0)).any()
+    if not n_pages or len(entries) < n_pages or has_copies or unavailable(file, must_open=False):
+        cached = cached_pages(file)
+    else:
+        cached = resident_pages(address_of(mm), n_pages)
+    return PageStates(cached, mapped, dirty_pages(file, cached), copied)
+
+
+def dirty_pages(file: PathOrFile, cached: Mask) -> Mask:
+    """Which pages of a file are dirty: parts with dirty and other pages are halved again."""
+    if isinstance(cached, Missing):
+        return cached
+    dirty = np.zeros(len(cached), bool)
+    with descriptor(file) as fd:
+        count = fd if isinstance(fd, Missing) else counter(fd, path_of(file))
+        if isinstance(count, Missing):
+            return count
+        todo = [(0, len(cached), count(0, len(cached))[1])] if len(cached) else []
+        while todo:
+            start, n, n_dirty = todo.pop()
+            if n_dirty >= n:
+                dirty[start : start + n] = True
+            elif n_dirty > 0:
+                half = n // 2
+                n_left = count(start, half)[1]
+                todo.append((start, half, n_left))
+                todo.append((start + half, n - half, n_dirty - n_left))
+    return dirty
+
+
+def resident_pages(address: int, n_pages: int) -> Mask:
+    """Which pages of a map that was made already are in memory, ``(n_pages,)`` bool."""
+    try:
+        return mincore(address, n_pages * mmap.PAGESIZE)
+    except PermissionError:
+        return Missing("mincore(2) is refused here, as some containers do (seccomp)")
+
+
+def counter(fd: int, path: Path) -> Callable[[int, int], tuple[int, int]] | Missing:
+    """A function of ``(first page, pages)`` that gives the cached and the dirty pages there."""
+    kind = file_system(path)
     if platform.system() != "Linux":
-        return lambda start, n: None
-    syscall, page = ctypes.PyDLL(None).syscall, mmap.PAGESIZE
-    span, counts = (ctypes.c_uint64 * 2)(), (ctypes.c_uint64 * 5)()
-    number, at_span, at_counts = ctypes.c_long(CACHESTAT), ctypes.byref(span), ctypes.byref(counts)
-    fd, flags = ctypes.c_int(fd), ctypes.c_uint(0)
-
-    def count(start: int, n: int) -> tuple[int, int] | None:
-        span[0], span[1] = start * page, n * page
-        return None if syscall(number, fd, at_span, at_counts, flags) else (counts[0], counts[1])
-
+        return Missing(f"{platform.system()} has no cachestat(2)")
+    if kind in MEMORY_ONLY:
+        return Missing(f"{kind} has no disk to write dirty pages to")
+    if kind in STACKED:
+        return Missing(f"on {kind} cachestat(2) looks at an inode without pages")
+    count = cachestat_counter(fd)
+    try:
+        count(0, 1)
+    except OSError as error:
+        why = f"cachestat(2) is refused here ({os.strerror(error.errno or 0)})"
+        if error.errno == errno.ENOSYS:
+            why = "there is no cachestat(2) here (Linux 6.5 has it; a container may hide it)"
+        return Missing(why)
     return count
 
 
-def _cachestat(path: Path, n_pages: int) -> tuple[int, int] | None:
-    with path.open("rb") as f:
-        return cachestat_counter(f.fileno())(0, n_pages)
+@contextlib.contextmanager
+def descriptor(file: PathOrFile) -> Iterator[int | Missing]:
+    """The descriptor of a file, opened if need be; Missing if its pages cannot be counted."""
+    if missing := unavailable(file):
+        yield missing
+    elif isinstance(file, str | os.PathLike):
+        with open(file, "rb") as f:
+            yield f.fileno()
+    else:
+        yield file.fileno()
 
 
-def cache_state(path) -> CacheState:
-    """How many pages of a file are in the page cache, and how many of those are dirty.
+def unavailable(file: PathOrFile, must_open: bool = True) -> Missing | None:
+    """Why the cached pages of a file cannot be counted, or None.
 
-    Notes
-    -----
-    Source: ``cachestat(2)`` (Linux 6.5), else ``mincore(2)``, which knows nothing of dirty
-    pages. The first counts pages that are present, also those still being read from the disk;
-    the second those whose contents have arrived. For a file that the user neither owns nor may
-    write, neither is to be believed: then ``n_cached`` is None and ``source`` says why.
+    Since Linux 5.2 mincore(2) answers "all cached" to a user who neither owns nor may write the
+    file, and recent kernels' cachestat(2) refuses.
     """
-    path = Path(path)
-    size = path.stat().st_size
-    n_pages = -(-size // mmap.PAGESIZE)
-    if size == 0:
-        return CacheState(0, 0, 0, "an empty file has no pages")
-    hidden = why_residency_is_hidden(path)
-    if hidden:
-        return CacheState(n_pages, None, None, f"not available here, because {hidden}")
-    n_cached, counted = int(cached_pages(path).sum()), _cachestat(path, n_pages)
-    kind = file_system(path)
-    # On overlayfs (containers) cachestat looks at an inode that holds no pages; mincore does not.
-    if counted is None or kind == "overlay" or (counted[0] == 0 and n_cached):
-        return CacheState(n_pages, n_cached, None, "mincore (no dirty count)")
-    if kind in MEMORY_ONLY:
-        return CacheState(n_pages, counted[0], None, "cachestat (nothing to write back to)")
-    return CacheState(n_pages, *counted, "cachestat")
+    path = path_of(file)
+    if platform.system() not in ("Linux", "Darwin"):
+        return Missing(f"{platform.system()} has no mincore")
+    if status_of(file).st_uid != os.geteuid() and not os.access(path, os.W_OK):
+        return Missing(f"{path.name} belongs to another user and you may not write to it")
+    if not must_open or not isinstance(file, str | os.PathLike) or file_system(path) in KEEPS_PAGES:
+        return None
+    return _unavailable_by_path(os.path.dirname(os.path.realpath(path)), os.stat(path).st_dev)
 
 
-def file_system(path) -> str:
+@functools.lru_cache
+def _unavailable_by_path(folder: str, device: int) -> Missing | None:
+    """Why a file in this folder must not be opened to count its pages, or None: it is tried.
+
+    ``device`` is a part of the key: another file system may be mounted on the folder later.
+    """
+    if platform.system() != "Linux":
+        return None
+    kind = file_system(folder)
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".probe-", dir=folder) as f:
+            f.write(bytes(mmap.PAGESIZE))
+            f.flush()
+            with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mm:
+                mm[0]
+                before = mincore(address_of(mm), 1)[0]
+                open(f.name, "rb").close()
+                after = mincore(address_of(mm), 1)[0]
+    except OSError as error:
+        why = f"we could not try whether {kind} keeps a file's pages when it is opened: {error}"
+        return Missing(why)
+    if before and not after:
+        why = f"this file system ({kind}) forgets a file's pages each time the file is opened"
+        return Missing(why)
+    return None
+
+
+def path_of(file: PathOrFile) -> Path:
+    """The path of a file that may be open."""
+    return Path(file if isinstance(file, str | os.PathLike) else file.name)
+
+
+def status_of(file: PathOrFile) -> os.stat_result:
+    """``os.stat`` of a file that may be open (and may have no name any more)."""
+    return os.stat(file if isinstance(file, str | os.PathLike) else file.fileno())
+
+
+def count_pages(file: PathOrFile) -> int:
+    """Pages of a file, the last one counted whole."""
+    return -(-status_of(file).st_size // mmap.PAGESIZE)
+
+
+def file_system(path: AnyPath) -> str:
     """The type of the file system that holds ``path``, such as ``ext4`` (psutil's partitions)."""
     path = os.path.realpath(path)
     while not os.path.exists(path):  # not yet there: its folder will hold it
@@ -140,7 +250,9 @@ def file_system(path) -> str:
 
 @functools.lru_cache  # the table of mounts is long, and a page map asks each time
 def _file_system(path: str, device: int) -> str:
-    mounts = {Path(p.mountpoint): p.fstype for p in psutil.disk_partitions(all=True)}
+    mounts: dict[Path, str] = {
+        Path(p.mountpoint): p.fstype for p in psutil.disk_partitions(all=True)
+    }
     for folder in (Path(path), *Path(path).parents):
         if folder in mounts:
             return mounts[folder]

@@ -1,49 +1,39 @@
 """Page faults: how often a process asked for a page that its page table did not lead to."""
 
 import os
-import sys
-from typing import NamedTuple
+import platform
+from typing import Any, NamedTuple
 
-import psutil
+from .missing import Missing
+from .proc import ask_psutil, read_proc
 
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 
 class Faults(NamedTuple):
     """Page faults since the process (or thread) began.
 
-    ``minor``: served without waiting for a disk. ``major``: had to wait for one; ``None`` where
-    the system counts both together (Windows), and then ``minor`` is their sum. Both are None where
-    the system tells nothing, and ``source`` says why.
+    A minor fault may still have waited for a read that readahead had started already (Linux 6.7
+    and later), or have made a fresh page.
     """
 
-    minor: int | None
-    major: int | None
+    minor: int | Missing  # started no disk read
+    major: int | Missing  # started a disk read
     source: str
 
     def since(self, before: "Faults") -> "Faults":
         """The faults between ``before`` and this reading."""
-
-        def grown(now: int | None, then: int | None) -> int | None:
-            return None if now is None or then is None else now - then
-
-        return Faults(grown(self.minor, before.minor), grown(self.major, before.major), self.source)
+        return Faults(self.minor - before.minor, self.major - before.major, self.source)
 
 
 def rusage_faults(who: int) -> tuple[int, int]:
     """Minor and major page faults so far, as ``getrusage(2)`` counts them.
 
-    Parameters
-    ----------
-    who : int
-        ``resource.RUSAGE_SELF``, ``RUSAGE_THREAD`` (Linux) or ``RUSAGE_CHILDREN``.
-
-    Notes
-    -----
-    Source: ``ru_minflt`` and ``ru_majflt``; derived in notebooks/06_pages_and_faults.ipynb.
+    ``who`` is ``resource.RUSAGE_SELF``, ``RUSAGE_THREAD`` (Linux) or ``RUSAGE_CHILDREN``. Source:
+    ``ru_minflt`` and ``ru_majflt``; derived in notebooks/06_pages_and_faults.ipynb.
     """
     usage = resource.getrusage(who)
     return usage.ru_minflt, usage.ru_majflt
@@ -52,83 +42,43 @@ def rusage_faults(who: int) -> tuple[int, int]:
 def faults(thread: bool = False, pid: int | None = None) -> Faults:
     """Minor and major page faults so far, of a process or of the calling thread.
 
-    Parameters
-    ----------
-    thread : bool
-        Count the calling thread alone, where the system can (Linux). In Jupyter other threads
-        fault too.
-    pid : int, optional
-        Another process; this one when left out.
+    With ``thread`` the calling thread alone, where the system can (Linux): in Jupyter other threads
+    fault too. ``pid`` is another process; this one when left out.
 
-    Raises
-    ------
-    ProcessLookupError
-        If no process has this ``pid``.
-    ValueError
-        If a thread is asked for by ``pid``.
-
-    Notes
-    -----
     Source: ``psutil.Process.page_faults()`` (psutil 8), else ``getrusage(2)`` for this process and
     ``/proc/PID/stat`` for another, else what psutil has of the system: ``pfaults`` less ``pageins``
-    and ``pageins`` on macOS, ``num_page_faults`` on Windows, which counts both kinds together.
+    and ``pageins`` on macOS, ``num_page_faults`` on Windows, which counts both kinds together:
+    there ``minor`` is their sum. Raises ProcessLookupError if no process has this ``pid``.
     """
     if thread and pid is not None:
         raise ValueError(f"expected thread=True or a pid, found both (pid {pid}): leave one out")
     if thread and hasattr(resource, "RUSAGE_THREAD"):
         return Faults(*rusage_faults(resource.RUSAGE_THREAD), "getrusage(RUSAGE_THREAD)")
-    process = find_process(pid)
-    try:
-        return faults_of(process)
-    except psutil.NoSuchProcess:
-        raise no_process(pid) from None
-    except (psutil.AccessDenied, PermissionError):
-        return Faults(None, None, closed(pid))
+    found = ask_psutil(pid, _faults)
+    return Faults(found, found, "") if isinstance(found, Missing) else found
 
 
-def faults_of(process) -> Faults:
+def _faults(process: Any) -> Faults:
     """The faults of a ``psutil.Process``, from the first source that has them."""
     if hasattr(process, "page_faults"):
         counted = process.page_faults()
         return Faults(counted.minor, counted.major, "psutil page_faults")
     if resource is not None and process.pid == os.getpid():
         return Faults(*rusage_faults(resource.RUSAGE_SELF), "getrusage(RUSAGE_SELF)")
-    by_proc = _proc_faults(process.pid)
-    if by_proc is not None:
-        return by_proc
+    if platform.system() == "Linux":
+        stat = read_proc("stat", process.pid)
+        if isinstance(stat, Missing):
+            return Faults(stat, stat, "")
+        # minflt and majflt are fields 10 and 12 (proc_pid_stat(5)). The name in the second field
+        # may hold blanks and brackets: count after the last one.
+        fields = stat.rpartition(b")")[2].split()
+        return Faults(int(fields[7]), int(fields[9]), "/proc/PID/stat")
     memory = process.memory_info()
     if hasattr(memory, "pageins"):
         minor = memory.pfaults - memory.pageins
         return Faults(minor, memory.pageins, "psutil pfaults - pageins, pageins")
     if hasattr(memory, "num_page_faults"):
-        source = "psutil num_page_faults: minor and major together"
-        return Faults(memory.num_page_faults, None, source)
-    why = f"not available here, because psutil counts no faults on {sys.platform}"
-    return Faults(None, None, why)
-
-
-def _proc_faults(pid: int) -> Faults | None:
-    """Fields 10 and 12 of ``/proc/PID/stat``: minflt and majflt (proc_pid_stat(5))."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as f:
-            # The name in the second field may hold blanks and brackets: count after the last one.
-            fields = f.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return Faults(int(fields[7]), int(fields[9]), "/proc/PID/stat")
-
-
-def find_process(pid: int | None):
-    """The ``psutil.Process`` of a pid, or of this process."""
-    try:
-        return psutil.Process() if pid is None else psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        raise no_process(pid) from None
-
-
-def no_process(pid: int | None) -> ProcessLookupError:
-    return ProcessLookupError(f"expected a running process, found none with pid {pid}")
-
-
-def closed(pid: int | None) -> str:
-    return f"not available here, because process {pid} belongs to somebody else"
+        together = Missing(f"{platform.system()} counts minor and major faults together")
+        return Faults(memory.num_page_faults, together, "psutil num_page_faults")
+    missing = Missing(f"psutil counts no faults on {platform.system()}")
+    return Faults(missing, missing, "")

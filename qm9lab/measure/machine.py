@@ -8,115 +8,86 @@ import platform
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .address_space import NO_PAGEMAP, mapped_pages
-from .cache import cache_state, file_system
+from qm9lab.files import replacing, write_all
+
+from .address_space import mapped_pages
+from .cache import AnyPath, cache_state, file_system, unavailable
 from .eviction import make_cold
 from .fault_counts import faults
 from .memory import resident
+from .missing import Missing
 
 FILE_BYTES = 32 << 20  # well over twice the readahead of 8 MiB that some systems set
-LARGE_PIECE_BYTES = 1 << 20
 
 
 class Machine(NamedTuple):
-    """What the lessons need to know of a machine; None where it is not to be had.
-
-    Attributes
-    ----------
-    page_bytes, granularity_bytes : the page, and the unit of a map's offset
-    file_system : of the folder that was asked about
-    can_evict : whether a file's pages can be dropped from the page cache there
-    readahead_pages : cached by one touch of a cold file, a third into it
-    fault_around_small_pages : mapped by one touch of a cached file that was written page by page
-    fault_around_large_pages : the same of a file just written in pieces of 1 MiB
-    fault_source, memory_source : what ``faults()`` and ``resident()`` go by
-    kernel, python : their versions
-    readahead_setting : the folder's device and its read_ahead_kb; "" where that is not told
-    missing : name to ``not available here, because ...``
-    """
+    """What the lessons need to know of a machine."""
 
     page_bytes: int
-    granularity_bytes: int
+    granularity_bytes: int  # the unit of a map's offset
     file_system: str
-    can_evict: bool
-    readahead_pages: int | None
-    fault_around_small_pages: int | None
-    fault_around_large_pages: int | None
-    fault_source: str
-    memory_source: str
+    can_evict: bool | Missing  # whether a file's pages can be dropped from the page cache there
+    readahead_pages: int | Missing  # cached by one touch of a cold file, a third into it
+    fault_around_small_pages: int | Missing  # mapped by one touch of a file written page by page
+    fault_around_large_pages: int | Missing  # the same of one just written in pieces of 1 MiB
+    fault_source: str | Missing  # what faults() reads
+    memory_source: str | Missing  # what resident() reads
     kernel: str
     python: str
-    readahead_setting: str
-    missing: dict[str, str]
+    readahead_setting: str  # the folder's device and its read_ahead_kb; "" where there is none
 
 
-def calibrate(folder, card=None) -> Machine:
-    """Measure this machine on files of its own in ``folder``, or read its card.
+def calibrate(folder: AnyPath, card: AnyPath | None = None) -> Machine:
+    """Measure this machine on two files of 32 MiB of its own in ``folder``, or read its card.
 
-    Parameters
-    ----------
-    folder : path
-        Where to write two files of 32 MiB, which are removed again.
-    card : path, optional
-        A small JSON file. When it is this machine's (same kernel, Python, page, file system,
-        readahead setting and instruments), it is read and nothing is measured; else it is
-        written, if it can be.
-
-    Notes
-    -----
-    Source: derived in notebooks/00_start_here.ipynb.
+    ``card`` is the path of a small JSON file. If it was written on this machine (same kernel,
+    Python, page, file system, readahead setting and instruments), it is read and nothing is
+    measured. Else it is written, if it can be. Derived in notebooks/00_start_here.ipynb.
     """
-    known = {
+    counted, memory = faults(), resident()
+    minor, anonymous = counted.minor, memory.anonymous_bytes
+    known: dict[str, Any] = {
         "page_bytes": mmap.PAGESIZE,
         "granularity_bytes": mmap.ALLOCATIONGRANULARITY,
         "file_system": file_system(folder),
-        "fault_source": faults().source,
-        "memory_source": resident().source,
+        "fault_source": minor if isinstance(minor, Missing) else counted.source,
+        "memory_source": anonymous if isinstance(anonymous, Missing) else memory.source,
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "readahead_setting": _readahead_setting(folder),
     }
-    noted = _read(card) if card is not None else None
-    if noted is not None and all(getattr(noted, name) == known[name] for name in known):
-        return noted
-    machine = _measure(Path(folder), known)
-    if card is not None:
-        _write(Path(card), machine)
+    machine = _read(Path(card), known) if card is not None else None
+    if machine is None:
+        machine = Machine(**known, **_measure(Path(folder)))
+        if card is not None:
+            with contextlib.suppress(OSError):  # a folder that cannot be written has no card
+                Path(card).parent.mkdir(parents=True, exist_ok=True)
+                with replacing(card, durable=False) as f:
+                    write_all(f, _as_json(machine._asdict()).encode())
     return machine
 
 
-def _measure(folder: Path, known: dict) -> Machine:
+def _measure(folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="calibrate-", dir=folder) as place:
         small, large = Path(place, "small_pieces.dat"), Path(place, "large_pieces.dat")
-        _write_in_pieces(small, mmap.PAGESIZE)
-        _write_in_pieces(large, LARGE_PIECE_BYTES)
-        missing = {}
-        n_large, _ = _one_touch(large)
-        n_small, _ = _one_touch(small)
-        for name, n_mapped in (("small", n_small), ("large", n_large)):
-            if n_mapped is None:
-                missing[f"fault_around_{name}_pages"] = NO_PAGEMAP
-        state = make_cold(small)
-        readahead = _one_touch(small)[1] if state.n_cached == 0 else None
-        if readahead is None:
-            missing["can_evict"] = missing["readahead_pages"] = state.source
-    for name in ("fault_source", "memory_source"):
-        if known[name].startswith("not available here"):
-            missing[name] = known[name]
-    return Machine(
-        can_evict=readahead is not None,
-        readahead_pages=readahead,
-        fault_around_small_pages=n_small,
-        fault_around_large_pages=n_large,
-        missing=missing,
-        **known,
-    )
+        for path, piece_bytes in ((small, mmap.PAGESIZE), (large, 1 << 20)):
+            with path.open("wb", buffering=0) as f:  # nothing that a file system could compress
+                write_all(f, os.urandom(FILE_BYTES), piece_bytes)
+        n_large, n_small = _one_touch(large)[0], _one_touch(small)[0]
+        cold = make_cold(small).is_cold
+        n_cached = _one_touch(small)[1] if cold is True else cold
+    return {
+        "can_evict": cold,
+        "readahead_pages": n_cached,
+        "fault_around_small_pages": n_small,
+        "fault_around_large_pages": n_large,
+    }
 
 
-def _readahead_setting(folder) -> str:
-    """``read_ahead_kb`` of the device below a folder (Linux: /sys/class/bdi), with its number."""
+def _readahead_setting(folder: AnyPath) -> str:
+    """``read_ahead_kb`` of a folder's device (Linux: /sys/class/bdi), with its number."""
     try:
         device = os.stat(folder).st_dev
         name = f"{os.major(device)}:{os.minor(device)}"
@@ -125,40 +96,33 @@ def _readahead_setting(folder) -> str:
         return ""
 
 
-def _write_in_pieces(path: Path, piece_bytes: int) -> None:
-    with path.open("wb", buffering=0) as f:
-        for _ in range(FILE_BYTES // piece_bytes):
-            f.write(os.urandom(piece_bytes))  # nothing that a file system could compress
-
-
-def _one_touch(path: Path) -> tuple[int | None, int | None]:
+def _one_touch(path: Path) -> tuple[int | Missing, int | Missing]:
     """Pages mapped and pages cached after one touch of a fresh map, a third into the file."""
     with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mm:
         mm[len(mm) // 3]
-        mapped = mapped_pages(mm)
-    n_cached, deadline = cache_state(path).n_cached, time.monotonic() + 1
-    while time.monotonic() < deadline:  # mincore alone does not see what is still being read
-        time.sleep(0.02)
-        n_before, n_cached = n_cached, cache_state(path).n_cached
-        if n_cached == n_before:
-            break
-    return None if mapped is None else int(mapped.sum()), n_cached
+        mapped, n_cached = mapped_pages(mm), cache_state(f).n_cached
+        for _ in range(50):  # mincore does not see pages that are still being read
+            time.sleep(0.02)
+            n_before, n_cached = n_cached, cache_state(f).n_cached
+            if n_cached == n_before:
+                break
+    if missing := unavailable(path):  # a file that is dropped at each open is not warm when touched
+        return missing, missing
+    return mapped if isinstance(mapped, Missing) else int(mapped.sum()), n_cached
 
 
-def _read(card) -> Machine | None:
+def _read(card: Path, known: dict[str, Any]) -> Machine | None:
+    """The machine of a card; None if there is none, or it is cut short or another machine's."""
     try:
-        return Machine(**json.loads(Path(card).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # none yet, cut short, or of another version
+        noted = json.loads(card.read_text(encoding="utf-8"))
+        if any(noted[name] != value for name, value in json.loads(_as_json(known)).items()):
+            return None
+        for name, value in noted.items():
+            noted[name] = Missing(**value) if isinstance(value, dict) else value
+        return Machine(**noted)
+    except (OSError, ValueError, TypeError, LookupError):
         return None
 
 
-def _write(card: Path, machine: Machine) -> None:
-    """Whole or not at all; a folder that cannot be written has no card."""
-    partial = card.with_name(f"{card.name}.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        card.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(json.dumps(machine._asdict(), indent=1) + "\n", encoding="utf-8")
-            partial.replace(card)
-        finally:
-            partial.unlink(missing_ok=True)
+def _as_json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1, default=lambda missing: {"reason": missing.reason}) + "\n"

@@ -6,9 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-STRICT: Final = "QM9LAB_STRICT"
-"""Environment variable: with the value 1, making a ``Missing`` raises ``MissingError``."""
-
+STRICT: Final = "QM9LAB_STRICT"  # with the value 1, making a Missing raises MissingError
 NUMBER_LIKE = (numbers.Number, np.ndarray, np.generic)
 
 
@@ -19,25 +17,10 @@ class MissingError(RuntimeError):
 class Missing:
     """A value that this system cannot give: arithmetic and comparison with it give it back.
 
-    It behaves as ``pandas.NA`` does, with two differences: it knows its reason, and its truth is
-    True, so an assert on a missing number passes and the lesson goes on. It never hides an error:
-    it has no attributes but ``reason``, no items and no length, and does not mix with text.
-
-    Parameters
-    ----------
-    reason : str
-        Why the value is missing, as the words after "because".
-
-    Raises
-    ------
-    MissingError
-        If the environment variable ``QM9LAB_STRICT`` is 1.
-
-    Examples
-    --------
-    >>> n_dirty = Missing("this kernel has no cachestat(2) (Linux 6.5)")
-    >>> n_dirty + 1
-    not available here, because this kernel has no cachestat(2) (Linux 6.5)
+    It behaves as ``pandas.NA`` does, with two differences: it knows its reason (the words after
+    "because"), and its truth is True, so an assert on a missing number passes. It never hides an
+    error: it has no attributes but ``reason``, no items and no length, and does not mix with text.
+    Making one raises MissingError if the environment variable ``QM9LAB_STRICT`` is 1.
     """
 
     __slots__ = ("reason",)
@@ -67,18 +50,13 @@ class Missing:
         """The result of an operation with numbers: this value again."""
         if all(isinstance(other, (*NUMBER_LIKE, Missing)) for other in others):
             return self
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]
 
-    def __array_ufunc__(
-        self, ufunc: object, method: str, *inputs: object, **_: object
-    ) -> "Missing":
+    def __array_ufunc__(self, ufunc: object, method: str, *inputs: object, **_: Any) -> "Missing":
         """NumPy's part of the same: ``array - missing`` and ``np.sum(missing)``."""
         return self._with(*inputs)
 
-    def _equal(self, other: object) -> "Missing":
-        return self
-
-    def _alone(self, *_: object) -> "Missing":
+    def _again(self, *_: object) -> "Missing":
         return self
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _with
@@ -86,14 +64,14 @@ class Missing:
     __pow__ = __rpow__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _with
     __lt__ = __le__ = __gt__ = __ge__ = _with
     __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _with
-    __eq__ = __ne__ = _equal  # type: ignore[assignment]
-    __neg__ = __pos__ = __abs__ = __invert__ = __round__ = _alone
-    __floor__ = __ceil__ = _alone
+    __eq__ = __ne__ = _again  # type: ignore[assignment]
+    __neg__ = __pos__ = __abs__ = __invert__ = __round__ = __floor__ = _again
+    __ceil__ = _again
 
 
 def is_missing(*values: object) -> bool:
     """Whether one of the values is ``Missing``."""
-    return any(isinstance(value, Missing) for value in values)
+    return first_missing(*values) is not None
 
 
 def first_missing(*values: object) -> Missing | None:

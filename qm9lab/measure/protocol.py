@@ -2,115 +2,96 @@
 
 import mmap
 import os
+import platform
 import random
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from .address_space import NO_PAGEMAP, address_of, mapped_pages
-from .cache import cached_pages, file_system
+import numpy as np
+from numpy.typing import NDArray
+
+from qm9lab.files import write_all
+
+from .address_space import address_of, mapped_pages, region_rss_bytes
+from .cache import AnyPath, cached_pages, file_system
 from .eviction import make_cold
 from .fault_counts import faults
 from .memory import resident
+from .missing import Missing, first_missing
 
 TRACES_A_FILE = 10
 LONGEST_TRACE = 1_000
 
 
 class Exact(NamedTuple):
-    """What one trace cost: all but ``n_minor`` are the same number where the protocol holds.
+    """What one trace cost, in pages: the first five are one number where the protocol holds."""
 
-    Attributes
-    ----------
-    n_touched : distinct pages in the trace
-    n_major, n_minor : faults of this thread while it touched them
-    n_mapped : pages of the map with a page-table entry afterwards (pagemap)
-    n_cached : pages of the file in the page cache afterwards (mincore)
-    """
-
-    n_touched: int
-    n_major: int
-    n_minor: int
-    n_mapped: int
-    n_cached: int
+    n_touched: int  # distinct pages in the trace
+    n_major: int | Missing  # major faults of this thread while it touched them
+    n_mapped: int | Missing  # of the map, with a page-table entry afterwards (pagemap)
+    n_cached: int | Missing  # of the file, in the page cache afterwards (mincore)
+    n_smaps: int | Missing  # Rss of the map's region in /proc/self/smaps
+    n_rss: int | Missing  # growth of the whole process's file pages: others may move it, too
 
 
 class ExactRun(NamedTuple):
-    """What many traces showed.
-
-    Attributes
-    ----------
-    n_traces : how many were run
-    n_pages : distinct pages touched in all of them
-    mismatches : a sentence for each trace in which the four numbers, or smaps' Rss, differ
-    n_rss_exact : traces in which also the process's file pages in RSS grew by that number
-    source : the file system; or ``not available here, because ...``, and then ``n_traces`` is 0
-    """
+    """What many traces showed, on the file system ``source``."""
 
     n_traces: int
-    n_pages: int
-    mismatches: list[str]
-    n_rss_exact: int
+    n_pages: int  # distinct pages touched in all of them
+    mismatches: list[str]  # a sentence for each trace in which the five numbers differ
+    n_rss_exact: int  # traces in which n_rss was that number, too
     source: str
 
 
-class NotExactHere(RuntimeError):
-    """The protocol cannot be had; the text is ``not available here, because ...``."""
+def exact_trace(path: AnyPath, page_indices: Iterable[int]) -> Exact:
+    """Make a file cold, map it with MADV_RANDOM, touch pages in this order, and count.
 
-
-def exact_trace(path, page_indices: Iterable[int]) -> Exact:
-    """Make a file cold, map it with MADV_RANDOM, touch pages, and count.
-
-    Parameters
-    ----------
-    path : path
-        A file of your own that nothing else has mapped.
-    page_indices : iterable of int
-        The pages to touch, in this order; a page may come twice.
-
-    Raises
-    ------
-    NotExactHere
-        If the file cannot be made cold, or this system has no MADV_RANDOM or no pagemap.
-
-    Notes
-    -----
-    Source: derived in notebooks/06_pages_and_faults.ipynb.
+    The file must be your own. All counts but ``n_touched`` are the same Missing where the protocol
+    is not available. Raises as ``ask_cold``. Derived in notebooks/06_pages_and_faults.ipynb.
     """
-    return _trace(path, page_indices)[0]
+    pages = list(page_indices)
+    n_touched = len(set(pages))
+    with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mm:
+
+        def touch() -> None:
+            for page in pages:
+                mm[page * mmap.PAGESIZE]
+
+        before = resident()
+        found = ask_cold(path, mm, touch)
+        n_rss = (resident().file_bytes - before.file_bytes) // mmap.PAGESIZE
+        if isinstance(found, Missing):
+            return Exact(n_touched, found, found, found, found, found)
+        n_smaps = region_rss_bytes(address_of(mm)) // mmap.PAGESIZE
+    n_major, mapped, cached = found
+    return Exact(n_touched, n_major, int(mapped.sum()), int(cached.sum()), n_smaps, n_rss)
 
 
-def exact(folder, n_traces: int = 200, seed: int = 7) -> ExactRun:
+def exact(folder: AnyPath, n_traces: int = 200, seed: int = 7) -> ExactRun | Missing:
     """Run the exact protocol on random traces, on files of its own in ``folder``.
 
     Traces have 1 to 1,000 touches, short ones as often as long ones, and touch some pages twice.
-    Each tenth trace begins a new file of another size, written page by page or in pieces of
-    1 MiB in turn. "File pages in RSS" is the Rss of the map's region in ``/proc/self/smaps``.
+    Each tenth begins a new file of another size, written page by page or in pieces of 1 MiB.
     """
     draw, mismatches, n_pages, n_rss_exact = random.Random(seed), [], 0, 0
     with tempfile.TemporaryDirectory(prefix="exact-", dir=folder) as place:
         path = Path(place, "trace.dat")
-        try:
-            _probe(path)
-            for k in range(n_traces):
-                if k % TRACES_A_FILE == 0:
-                    n_file_pages = draw.randint(LONGEST_TRACE, 4 * LONGEST_TRACE)
-                    large = k // TRACES_A_FILE % 2 == 1
-                    _write(path, n_file_pages, 1 << 20 if large else mmap.PAGESIZE)
-                pages = _draw_pages(draw, n_file_pages)
-                counted, n_smaps, n_rss = _trace(path, pages)
-                n_pages += counted.n_touched
-                n_rss_exact += n_rss == counted.n_touched
-                same = {counted.n_touched, counted.n_major, counted.n_mapped, counted.n_cached}
-                if len(same | {n_smaps}) > 1:
-                    pieces = "large" if large else "small"
-                    mismatches.append(
-                        f"trace {k} ({pieces} pieces, {n_file_pages} pages): {counted}, "
-                        f"smaps Rss {n_smaps}"
-                    )
-        except NotExactHere as error:
-            return ExactRun(0, 0, [], 0, str(error))
+        if missing := unavailable(path):
+            return missing
+        for k in range(n_traces):
+            if k % TRACES_A_FILE == 0:
+                n_file_pages = draw.randint(LONGEST_TRACE, 4 * LONGEST_TRACE)
+                piece_bytes = 1 << 20 if k // TRACES_A_FILE % 2 else mmap.PAGESIZE
+                _write(path, os.urandom(n_file_pages * mmap.PAGESIZE), piece_bytes)
+            counted = exact_trace(path, _draw_pages(draw, n_file_pages))
+            n_pages += counted.n_touched
+            n_rss_exact += bool(counted.n_rss == counted.n_touched)
+            if len(set(counted[:5])) > 1:
+                file = f"{n_file_pages} pages in pieces of {piece_bytes} bytes"
+                mismatches.append(f"trace {k} ({file}): {counted}")
     return ExactRun(n_traces, n_pages, mismatches, n_rss_exact, file_system(folder))
 
 
@@ -122,57 +103,56 @@ def _draw_pages(draw: random.Random, n_file_pages: int) -> list[int]:
     return pages
 
 
-def _probe(path: Path) -> None:
-    """Raise NotExactHere where one touch does not cost one fault and one page."""
+def unavailable(path: Path) -> Missing | None:
+    """Why the protocol does not hold for files like this one, or None; the file is written.
+
+    A file system that compresses, or has blocks larger than a page, brings in more than the page
+    that was touched.
+    """
     # Bytes that compress: a file system that does so reads a whole block, whatever is advised.
-    _write(path, LONGEST_TRACE, mmap.PAGESIZE, bytes)
-    counted, _, _ = _trace(path, [LONGEST_TRACE // 2])
-    if counted.n_major == 0 or counted.n_cached > 1:
-        raise NotExactHere(
-            f"not available here, because on {file_system(path)} one touch of a cold file took "
-            f"{counted.n_major} major faults and cached {counted.n_cached} pages in spite of "
-            "MADV_RANDOM"
-        )
+    _write(path, bytes(LONGEST_TRACE * mmap.PAGESIZE), mmap.PAGESIZE)
+    counted = exact_trace(path, [LONGEST_TRACE // 2])
+    if missing := first_missing(*counted):
+        return missing
+    if (counted.n_major, counted.n_cached) == (1, 1):
+        return None
+    return Missing(
+        f"on {file_system(path)} one touch of a cold file took {counted.n_major} major faults and "
+        f"cached {counted.n_cached} pages in spite of MADV_RANDOM"
+    )
 
 
-def _trace(path, page_indices: Iterable[int]) -> tuple[Exact, int, int]:
-    """The trace's counts; Rss of the region in smaps; growth of the process's file pages."""
+def ask_cold(
+    path: AnyPath, mm: mmap.mmap, ask: Callable[[], object]
+) -> tuple[int | Missing, NDArray[np.bool_], NDArray[np.bool_]] | Missing:
+    """Make a file cold, call ``ask()``, which reads through a map of it, and count.
+
+    Returns this thread's major faults, which pages are mapped, and which are cached. The map gets
+    MADV_RANDOM, and forgets what it had mapped. Raises RuntimeError if pages of the file stay
+    cached, because some process has them mapped.
+    """
     if not hasattr(mmap, "MADV_RANDOM"):
-        raise NotExactHere("not available here, because this system has no MADV_RANDOM")
-    pages = list(page_indices)
+        return Missing(f"{platform.system()} has no MADV_RANDOM")
+    mm.madvise(mmap.MADV_RANDOM)
+    mm.madvise(mmap.MADV_DONTNEED)
     state = make_cold(path)
-    if state.n_cached != 0:
-        raise NotExactHere(state.source)
-    with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mm:
-        mm.madvise(mmap.MADV_RANDOM)
-        resident_before, before = resident(), faults(thread=True)
-        for page in pages:
-            mm[page * mmap.PAGESIZE]
-        counted, resident_after = faults(thread=True).since(before), resident()
-        mapped, cached = mapped_pages(mm), cached_pages(path)
-        if mapped is None:
-            raise NotExactHere(NO_PAGEMAP)
-        n_smaps = _smaps_rss_pages(address_of(mm))
-    n_rss = (resident_after.file_bytes - resident_before.file_bytes) // mmap.PAGESIZE
-    n_mapped, n_cached = int(mapped.sum()), int(cached.sum())
-    return Exact(len(set(pages)), counted.major, counted.minor, n_mapped, n_cached), n_smaps, n_rss
+    if isinstance(state.is_cold, Missing):
+        return state.is_cold
+    if not state.is_cold:
+        raise RuntimeError(
+            f"expected no page of {path} in the page cache, found {state.n_cached} of "
+            f"{state.n_pages}: a process has them mapped; close its map and try again"
+        )
+    before = faults(thread=True)
+    ask()
+    n_major = faults(thread=True).since(before).major
+    mapped, cached = mapped_pages(mm), cached_pages(path)
+    if isinstance(mapped, Missing):
+        return mapped
+    return cached if isinstance(cached, Missing) else (n_major, mapped, cached)
 
 
-def _smaps_rss_pages(address: int) -> int:
-    """Rss of the region that begins at an address, in pages (proc_pid_smaps(5), which has KiB)."""
-    found = False
-    with open("/proc/self/smaps", "rb") as f:
-        for line in f:
-            if line.startswith(b"%x-" % address):
-                found = True
-            elif found and line.startswith(b"Rss:"):
-                return int(line.split()[1]) * 1024 // mmap.PAGESIZE
-    raise LookupError(f"expected a region that begins at {address:#x} in /proc/self/smaps")
-
-
-def _write(path: Path, n_pages: int, piece_bytes: int, fill=os.urandom) -> None:
+def _write(path: Path, content: bytes, piece_bytes: int) -> None:
     path.unlink(missing_ok=True)
-    left = n_pages * mmap.PAGESIZE
     with path.open("wb", buffering=0) as f:
-        while left:
-            left -= f.write(fill(min(piece_bytes, left)))
+        write_all(f, content, piece_bytes)
