@@ -1,5 +1,11 @@
-"""Run code in processes of their own, and say how they ended."""
+"""Call a function in a fresh Python process, and see how the process ended.
 
-from .scripts import Outcome, run_script
+What kills a process (SIGBUS, SIGSEGV, a memory limit) belongs in a process of its own: how it
+ends is part of the lesson, and the learner's kernel lives on.
+"""
 
-__all__ = ["Outcome", "run_script"]
+from .functions import FunctionError
+from .holding import Held, hold
+from .running import Outcome, ProcessError, run, run_script
+
+__all__ = ["FunctionError", "Held", "Outcome", "ProcessError", "hold", "run", "run_script"]
