@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import qm9
 from .course import copies
 
 
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser("copy", help="copy the lessons, except over edited copies")
     command.set_defaults(run=_copy)
     command.add_argument("--to", type=Path, default=Path("work"), metavar="FOLDER")
-    command = commands.add_parser("fresh", help="move the copies aside and copy the lessons anew")
+    command = commands.add_parser("fresh", help="move the copies aside and copy the lessons again")
     command.set_defaults(run=_fresh)
     command.add_argument("--to", type=Path, default=Path("work"), metavar="FOLDER")
     command = commands.add_parser("exact", help="check that faults, pages and memory agree here")
@@ -29,11 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--seed", type=int, default=7)
 
     arguments = parser.parse_args(argv)
-    from .qm9 import DataError
-
     try:
         return arguments.run(arguments) or 0
-    except (DataError, copies.LessonError) as error:
+    except (qm9.DataError, copies.LessonError) as error:
         print(f"qm9lab: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -42,10 +41,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> None:
-    from . import qm9
-
     sizes = [f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in qm9.prepare(progress=True)]
     print("QM9 is ready:", " and ".join(sizes))
+    if qm9.others_can_write():
+        print(
+            f"qm9lab: warning: {qm9.folder()}: other users can change the data here: run "
+            f"`chmod -R go-w {qm9.folder()}`",
+            file=sys.stderr,
+        )
 
 
 def _copy(arguments: argparse.Namespace) -> None:
@@ -64,8 +67,8 @@ def _exact(arguments: argparse.Namespace) -> int:
     from .course import folders
 
     found = measure.exact(folders.lesson_folder(), arguments.traces, arguments.seed)
-    if found.n_traces == 0:
-        print("exact protocol:", found.source)
+    if isinstance(found, measure.Missing):
+        print("exact protocol:", found)
         return 0
     print(
         f"traces: {found.n_traces}   mismatches: {len(found.mismatches)}   "
@@ -78,12 +81,12 @@ def _exact(arguments: argparse.Namespace) -> int:
     return 1 if found.mismatches else 0
 
 
-def _report(copied: list[copies.Copied], work: Path) -> None:
-    of = {state: [c.name for c in copied if c.state == state] for state in ("new", "updated")}
-    print(f"lessons in {work}: {len(copied)} ({len(of['new'])} new, {len(of['updated'])} updated)")
-    edited = [c.name for c in copied if c.state == "edited"]
+def _report(states: dict[str, str], work: Path) -> None:
+    n_new, n_updated = (list(states.values()).count(state) for state in ("new", "updated"))
+    print(f"lessons in {work}: {len(states)} ({n_new} new, {n_updated} updated)")
+    edited = [name for name, state in states.items() if state == "edited"]
     if edited:
-        print("left as you edited them (make fresh starts anew):", ", ".join(edited))
+        print("left as you edited them (make fresh starts again):", ", ".join(edited))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Write a file whole or not at all, and write it in pieces: for all rooms of the package."""
 
 import contextlib
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -17,24 +18,19 @@ def replacing(path: str | os.PathLike[str], durable: bool = True) -> Iterator[Bi
 
     Parameters
     ----------
-    path : path
-        The name of the file.
-    durable : bool
-        Wait until the disk has the file and its name (fsync(2) of both).
+    path : the name of the file
+    durable : wait until the disk has the file and its name (fsync(2) of both)
 
     Yields
     ------
     binary file without a buffer
-        When the body raises, nothing is left under ``path`` but what was there.
+        When the body raises, nothing is left under ``path`` but what was there. A process that is
+        killed in the body leaves ``.NAME.*.tmp`` in the folder.
 
     Raises
     ------
     OSError
         If the file cannot be written. Windows replaces no file that someone has open or mapped.
-
-    Notes
-    -----
-    A process that is killed in the body leaves ``.NAME.*.tmp`` in the folder.
     """
     path = Path(os.path.realpath(path))
     # A name of at most 255 bytes, however long the name of the file is.
@@ -49,17 +45,22 @@ def replacing(path: str | os.PathLike[str], durable: bool = True) -> Iterator[Bi
         temporary.unlink(missing_ok=True)
         raise
     if durable:
-        sync_folder(path.parent)
+        with contextlib.suppress(OSError):  # Windows opens no folder; the file is whole anyway
+            fd = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where a folder can be opened and synced."""
-    with contextlib.suppress(OSError):  # Windows opens no folder; the file is whole all the same
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what killed writers of a file, or of one whose name begins so, have left.
+
+    Only for who holds a lock: it spares no writer.
+    """
+    path = Path(os.path.realpath(path))
+    for left in path.parent.glob(f".{glob.escape(path.name[:40])}*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def write_all(f: BinaryIO, content: bytes | memoryview, piece_bytes: int = 1 << 30) -> None:
@@ -67,14 +68,12 @@ def write_all(f: BinaryIO, content: bytes | memoryview, piece_bytes: int = 1 << 
 
     One write(2) may take fewer bytes than it was given, and takes no more than 2 GiB.
 
-    Parameters
-    ----------
-    f : binary file without a buffer
-    content : anything with the buffer protocol
-    piece_bytes : int
-        On many systems the page cache keeps a file in blocks of the size of its pieces.
+    ``f`` is a binary file without a buffer. On many systems the page cache keeps a file in blocks
+    of the size of its pieces.
     """
-    with memoryview(content) as view, view.cast("B") as left:
-        at = 0
+    with memoryview(content) as view:
+        if view.nbytes == 0:  # memoryview.cast refuses an empty array
+            return
+        left, at = view.cast("B"), 0
         while at < len(left):
             at += f.write(left[at : at + piece_bytes]) or 0

@@ -23,7 +23,10 @@ program with its byte order fixed.
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc.Buffer from Python 3.12 on
 
 LENGTH = struct.Struct("<I")
 VALUE = struct.Struct("<d")
@@ -78,12 +81,12 @@ def pack(smiles: str, value: float) -> bytes:
     if not text:
         raise RecordError(
             "expected a SMILES of at least one character, found an empty one: "
-            "a record of length 0 could not be told from zero padding"
+            "a length of 0 means zero padding"
         )
     return LENGTH.pack(len(text)) + text + VALUE.pack(value)
 
 
-def unpack(buf, offset_bytes: int = 0) -> Record:
+def unpack(buf: "Buffer", offset_bytes: int = 0) -> Record:
     """The record that begins at ``offset_bytes``.
 
     Raises
@@ -123,7 +126,7 @@ def unpack(buf, offset_bytes: int = 0) -> Record:
         return Record(smiles, value, value_at, value_at + VALUE.size)
 
 
-def walk(buf) -> Iterator[tuple[int, str, float]]:
+def walk(buf: "Buffer") -> Iterator[tuple[int, str, float]]:
     """Every record from the first byte to the last, in order.
 
     Yields

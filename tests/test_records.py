@@ -86,7 +86,7 @@ def test_bad_bytes_say_where_and_what(raw, offset, words):
 def test_zero_padding_is_no_record_and_an_empty_smiles_is_refused():
     with pytest.raises(RecordError, match="zero padding"):
         pack("", 1.0)
-    with pytest.raises(RecordError):
+    with pytest.raises(RecordError, match=r"expected text that UTF-8 can hold, found '\\ud800'$"):
         pack("\ud800", 1.0)
     read = []
     with pytest.raises(RecordError):

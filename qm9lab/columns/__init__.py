@@ -12,7 +12,7 @@ multiple of 65,536 bytes, so that each can be mapped alone where the granularity
 
 A section is a NumPy array in C order, as SECTIONS says. Fields of which each molecule has another
 number of rows lie one molecule after another; ``atom_offsets[i]`` and ``atom_offsets[i + 1]`` are
-the first row of molecule i and the row behind its last. Edges are stored as pairs, one row an edge,
+the first row of molecule i and the row after its last. Edges are written as pairs, one row an edge,
 so that a molecule's edges lie together: ``edge_index`` of PyG is their transpose.
 
 ``Columns`` reads any buffer that holds such a file, and opens none. ``MappedQM9`` is a PyTorch

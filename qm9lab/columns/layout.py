@@ -4,9 +4,15 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc.Buffer from Python 3.12 on
+
+Array = npt.NDArray[Any]
 
 ALIGNMENT_BYTES = 65_536
 """Sections begin at multiples of it: the largest granularity among the systems."""
@@ -24,21 +30,12 @@ AGAIN = "write it again with columns.write"
 
 
 class Kind(NamedTuple):
-    """What a section holds.
+    """What a section holds."""
 
-    Attributes
-    ----------
-    dtype : NumPy's name for it, byte order included
-    n_columns : int; 0 where a row is one number
-    rows_of : what a row is: "molecule", "atom", "edge", "smiles" (a byte of it), "name" (a byte),
-        or "end" (an offset: one for each molecule and one more)
-    unit : of the numbers; "" where they have none
-    """
-
-    dtype: str
-    n_columns: int
-    rows_of: str
-    unit: str = ""
+    dtype: str  # NumPy's name for it, byte order included
+    n_columns: int  # 0 where a row is one number
+    rows_of: str  # what a row is; "smiles" and "name" a byte, "end" one a molecule and one more
+    unit: str = ""  # of the numbers; "" where they have none
 
 
 SECTIONS: Mapping[str, Kind] = {
@@ -58,12 +55,7 @@ SECTIONS: Mapping[str, Kind] = {
 }
 """Every section of version 1, in the order in which they are written."""
 
-OFFSETS = {
-    "atom": "atom_offsets",
-    "edge": "edge_offsets",
-    "smiles": "smiles_offsets",
-    "name": "name_offsets",
-}
+OFFSETS = {rows_of: f"{rows_of}_offsets" for rows_of in ("atom", "edge", "smiles", "name")}
 """Rows of what -> the section that says where a molecule's begin."""
 
 FIELDS = tuple(name for name, kind in SECTIONS.items() if kind.rows_of != "end")
@@ -75,75 +67,46 @@ class ColumnsError(ValueError):
 
 
 class Section(NamedTuple):
-    """Where a section lies, as the table of the header says.
-
-    Attributes
-    ----------
-    name, dtype : str
-    shape : (n_rows,) or (n_rows, n_columns)
-    offset_bytes : from the beginning of the file, a multiple of ``ALIGNMENT_BYTES``
-    length_bytes : without the zeros behind it
-    crc32 : of these bytes, zlib.crc32
-    """
+    """Where a section lies, as the table of the header says."""
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
-    offset_bytes: int
-    length_bytes: int
-    crc32: int
+    shape: tuple[int, ...]  # (n_rows,) or (n_rows, n_columns)
+    offset_bytes: int  # from the beginning of the file, a multiple of ALIGNMENT_BYTES
+    length_bytes: int  # without the zeros after it
+    crc32: int  # of these bytes, zlib.crc32
 
 
 def header(entries: Iterable[Section], n_molecules: int, n_bytes: int) -> bytes:
-    """Preamble and table as bytes, with their checksum.
-
-    Parameters
-    ----------
-    entries : the sections
-    n_molecules : int
-    n_bytes : length of the whole file, in bytes
-    """
-    table = b"".join(
-        ENTRY.pack(
-            s.name.encode(),
-            s.dtype.encode(),
-            s.shape[0],
-            s.shape[1] if len(s.shape) > 1 else 0,
-            s.offset_bytes,
-            s.length_bytes,
-            s.crc32,
-        )
-        for s in entries
-    )
+    """Preamble and table of a file of ``n_bytes`` bytes, with their checksum."""
+    table = b""
+    for name, dtype, shape, *where in entries:
+        n_rows, n_columns, *_ = (*shape, 0)
+        table += ENTRY.pack(name.encode(), dtype.encode(), n_rows, n_columns, *where)
     fields = MAGIC, BYTE_ORDER, VERSION, n_molecules, len(table) // ENTRY.size, n_bytes
     crc32 = zlib.crc32(table, zlib.crc32(PREAMBLE.pack(*fields, 0)))
     return PREAMBLE.pack(*fields, crc32) + table
 
 
-def bytes_of(array: np.ndarray) -> np.ndarray:
-    """The bytes of an array in C order, (n_bytes,) uint8, without a copy."""
-    return array.reshape(-1).view(np.uint8)
+def bytes_of(array: Array) -> memoryview:
+    """The bytes of an array in C order, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
 
 
-def n_rows_of(rows_of: str, arrays: Mapping[str, np.ndarray]) -> int:
+def n_rows_of(rows_of: str, arrays: Mapping[str, Array]) -> int:
     """How many rows of a kind there are in all, such as "atom"."""
     return next(len(arrays[name]) for name, kind in SECTIONS.items() if kind.rows_of == rows_of)
 
 
-def row_numbers(first: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def row_numbers(first: Array, counts: Array) -> Array:
     """Numbers of all rows of molecules whose first rows are ``first``, of ``counts`` rows each."""
     before = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + np.repeat(first - before, counts)
+    rows: Array = np.arange(counts.sum()) + np.repeat(first - before, counts)
+    return rows
 
 
-def check_ends(name: str, ends: np.ndarray, n_rows: int, path: str | os.PathLike) -> None:
-    """Refuse offsets that do not rise from 0 to the number of rows that they part.
-
-    Raises
-    ------
-    ColumnsError
-        At the first molecule of which it is so.
-    """
+def check_ends(name: str, ends: Array, n_rows: int, path: str | os.PathLike[str]) -> None:
+    """ColumnsError if offsets do not rise from 0 to the number of rows that they part."""
     wrong = ends[1:] < ends[:-1]
     wrong_at = int(wrong.argmax()) if wrong.any() else None
     if wrong_at is None and (ends[0], ends[-1]) == (0, n_rows):
@@ -156,15 +119,13 @@ def check_ends(name: str, ends: np.ndarray, n_rows: int, path: str | os.PathLike
     )
 
 
-def read_header(buffer, path: str | os.PathLike = "the buffer") -> tuple[Section, ...]:
+def read_header(
+    buffer: "Buffer", path: str | os.PathLike[str] = "the buffer"
+) -> tuple[Section, ...]:
     """The sections of a file, after every check that the header alone allows.
 
-    Reads the header and no other byte of ``buffer``.
-
-    Parameters
-    ----------
-    buffer : anything with the buffer protocol that holds a whole file
-    path : named in errors
+    Reads the header and no other byte of ``buffer``, which holds a whole file. ``path`` is named
+    in errors.
 
     Raises
     ------
@@ -172,7 +133,9 @@ def read_header(buffer, path: str | os.PathLike = "the buffer") -> tuple[Section
         If it is not such a file, was cut short or changed, or is of another byte order or version.
     """
 
-    def refuse(expected, found, remedy=f"it is another file or a damaged copy; {AGAIN}"):
+    def refuse(
+        expected: str, found: str, remedy: str = f"it is another file or a damaged copy; {AGAIN}"
+    ) -> NoReturn:
         raise ColumnsError(f"{path}: expected {expected}, found {found}: {remedy}")
 
     with memoryview(buffer) as whole, whole.cast("B") as view:
@@ -198,8 +161,8 @@ def read_header(buffer, path: str | os.PathLike = "the buffer") -> tuple[Section
             refuse(f"a table of {n_sections} sections", f"the end after {n_there} bytes")
         # The bytes that are there, the spare ones included, with zeros where the checksum stands.
         checked = start[:_BEFORE_CRC] + bytes(4) + start[_BEFORE_CRC + 4 :]
-        if (found := zlib.crc32(table, zlib.crc32(checked))) != crc32:
-            refuse(f"a header with CRC-32 {crc32:08x}", f"{found:08x}")
+        if (found_crc32 := zlib.crc32(table, zlib.crc32(checked))) != crc32:
+            refuse(f"a header with CRC-32 {crc32:08x}", f"{found_crc32:08x}")
     if n_there != n_bytes:
         refuse(f"{n_bytes} bytes, as the header says", f"{n_there} bytes")
     entries = []
@@ -211,16 +174,12 @@ def read_header(buffer, path: str | os.PathLike = "the buffer") -> tuple[Section
     return tuple(entries)
 
 
-def check_sections(entries: Iterable[Section], n_molecules: int, n_bytes: int, path) -> None:
-    """Refuse sections that are not those of SECTIONS, or do not fit into the file.
+def check_sections(
+    entries: Iterable[Section], n_molecules: int, n_bytes: int, path: str | os.PathLike[str]
+) -> None:
+    """ColumnsError at the first section that is not as in SECTIONS, or not within the file."""
 
-    Raises
-    ------
-    ColumnsError
-        At the first that does not.
-    """
-
-    def refuse(section, expected, found):
+    def refuse(section: Section, expected: str, found: str) -> NoReturn:
         raise ColumnsError(
             f"{path}: section {section.name!r}: expected {expected}, found {found}: "
             f"it is another file or a damaged copy; {AGAIN}"
@@ -236,7 +195,7 @@ def check_sections(entries: Iterable[Section], n_molecules: int, n_bytes: int, p
         rows = n_rows.setdefault(kind.rows_of, section.shape[0])
         shape = (rows, kind.n_columns) if kind.n_columns else (rows,)
         if section.shape != shape:
-            refuse(section, f"the shape {shape}", section.shape)
+            refuse(section, f"the shape {shape}", f"{section.shape}")
         n_items = rows * max(kind.n_columns, 1)
         if section.length_bytes != n_items * np.dtype(kind.dtype).itemsize:
             refuse(section, f"a length that is that of {shape}", f"{section.length_bytes} bytes")

@@ -5,8 +5,10 @@ import os
 import stat
 import sys
 import zlib
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch_geometric.data
 from torch_geometric.data import Data
@@ -14,19 +16,22 @@ from torch_geometric.data import Data
 from .layout import AGAIN, ColumnsError, header
 from .reading import Columns
 
+if TYPE_CHECKING:
+    import torch
+
 NORESERVE = 0x4000
 """MAP_NORESERVE of Linux, which Python names from 3.13 on (asm-generic/mman.h)."""
 
 
-class MappedQM9(torch_geometric.data.Dataset):
+class MappedQM9(torch_geometric.data.Dataset):  # type: ignore[misc]  # it has no types
     """QM9 from an indexed file, equal to ``qm9.dataset()`` field by field.
 
     ``dataset[i]`` makes a ``Data`` whose tensors are views into the map: it reads the offsets of
     the molecule, and no page of a tensor until that tensor is used. The map is private, so a store
     into a tensor copies that page and never reaches the file.
 
-    Pickled, it is its path. A worker that is spawned maps the file anew when it first needs it; one
-    that is forked inherits the map. Either way all share the file's pages in the page cache.
+    Pickled, it is its path. A worker that is spawned maps the file again when it first needs it.
+    One that is forked inherits the map. Either way all share the file's pages in the page cache.
 
     Parameters
     ----------
@@ -53,7 +58,9 @@ class MappedQM9(torch_geometric.data.Dataset):
     that is too strict, ``Columns`` over a map with ``ACCESS_READ`` costs neither.
     """
 
-    def __init__(self, path: str | os.PathLike, transform=None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], transform: Callable[[Data], Any] | None = None
+    ) -> None:
         super().__init__(root=None, transform=transform)
         self.path = Path(path).absolute()
         self._crc32 = None
@@ -72,7 +79,7 @@ class MappedQM9(torch_geometric.data.Dataset):
         return columns
 
     @cached_property
-    def _tensors(self) -> dict:
+    def _tensors(self) -> "dict[str, torch.Tensor]":
         return self.columns.tensors()
 
     @staticmethod
@@ -80,7 +87,7 @@ class MappedQM9(torch_geometric.data.Dataset):
         """Of the checksums of all sections, and where they lie: another content, another number."""
         return zlib.crc32(header(columns.sections.values(), len(columns), 0))
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("columns", "_tensors")}
 
     def __copy__(self) -> "MappedQM9":

@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .layout import (
     AGAIN,
     FIELDS,
     OFFSETS,
     SECTIONS,
+    Array,
     ColumnsError,
     bytes_of,
     check_ends,
@@ -23,30 +25,19 @@ from .layout import (
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Buffer  # collections.abc.Buffer from Python 3.12 on
 
 
 class Molecule(NamedTuple):
-    """One molecule as views into the buffer; only the two strings are copies.
+    """One molecule as views into the buffer; only the two strings are copies."""
 
-    Attributes
-    ----------
-    idx : int, its number in the data set
-    y : (19,) float32, in the units of ``qm9.TARGETS``
-    z : (n_atoms,) int64, atomic numbers
-    pos : (n_atoms, 3) float32, angstrom
-    x : (n_atoms, 11) float32
-    edge_index : (2, n_edges) int64, a transposed view
-    edge_attr : (n_edges, 4) float32
-    smiles, name : str
-    """
-
-    idx: int
-    y: np.ndarray
-    z: np.ndarray
-    pos: np.ndarray
-    x: np.ndarray
-    edge_index: np.ndarray
-    edge_attr: np.ndarray
+    idx: int  # its number in the data set
+    y: Array  # (19,) float32, in the units of ``qm9.TARGETS``
+    z: Array  # (n_atoms,) int64, atomic numbers
+    pos: Array  # (n_atoms, 3) float32, angstrom
+    x: Array  # (n_atoms, 11) float32
+    edge_index: Array  # (2, n_edges) int64, a transposed view
+    edge_attr: Array  # (n_edges, 4) float32
     smiles: str
     name: str
 
@@ -65,6 +56,7 @@ class Columns:
     Attributes
     ----------
     sections : dict of name to Section
+    path : as given
 
     Raises
     ------
@@ -74,22 +66,22 @@ class Columns:
 
     Notes
     -----
-    If the file under a map is cut short later, reading behind its end kills the process with
+    If the file under a map is cut short later, reading past its end kills the process with
     SIGBUS (mmap(2)); ``write`` replaces files and never cuts one.
     """
 
-    def __init__(self, buffer, path: str | os.PathLike = "the buffer") -> None:
-        self._path = path
+    def __init__(self, buffer: "Buffer", path: str | os.PathLike[str] = "the buffer") -> None:
+        self.path = path
         self.sections = {section.name: section for section in read_header(buffer, path)}
+        whole = memoryview(buffer).cast("B")
         # Not np.ndarray(shape, dtype, buffer): that keeps no claim (Py_buffer) on the buffer, so a
         # map could be closed under it, and the next look would kill the process.
-        self._arrays = {
+        self._arrays: dict[str, Array] = {
             s.name: np.frombuffer(
-                buffer, s.dtype, math.prod(s.shape), s.offset_bytes if s.length_bytes else 0
+                whole, s.dtype, math.prod(s.shape), s.offset_bytes if s.length_bytes else 0
             ).reshape(s.shape)
             for s in self.sections.values()
         }
-        whole = memoryview(buffer).cast("B")
         # A memoryview gives one item as a Python int in a third of NumPy's time.
         self._bytes = {
             s.name: whole[s.offset_bytes : s.offset_bytes + s.length_bytes]
@@ -100,7 +92,7 @@ class Columns:
             for rows_of, name in OFFSETS.items()
         }
         # All that molecule() needs, in one tuple: each look into a dict costs as much as a view.
-        self._of_molecule = (
+        self._of_molecule: tuple[Any, ...] = (
             *(part for ends, _, n_rows in self._ends.values() for part in (ends, n_rows)),
             self._bytes["idx"].cast("q"),
             *(self._arrays[name] for name in ("y", "z", "pos", "x", "edge_index", "edge_attr")),
@@ -113,17 +105,12 @@ class Columns:
         """The number of molecules."""
         return len(self._arrays["idx"])
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> Array:
         """A whole section as a view, with shape and dtype as in SECTIONS."""
         return self._arrays[name]
 
-    @property
-    def path(self) -> str | os.PathLike:
-        """What the errors call the buffer."""
-        return self._path
-
     def span(self, index: int, rows_of: str) -> tuple[int, int]:
-        """First row of a molecule, and the row behind its last.
+        """First row of a molecule, and the row after its last.
 
         Parameters
         ----------
@@ -137,8 +124,7 @@ class Columns:
         ColumnsError
             If the offsets there do not lie in their section.
         """
-        index = self._index(index)
-        return self._span(index, rows_of)
+        return self._span(self._index(index), rows_of)
 
     def _index(self, index: int) -> int:
         """A molecule's index from 0 on, of one that may be negative. Errors as for ``span``."""
@@ -154,9 +140,11 @@ class Columns:
             raise self._out_of_section(name, index, n_rows, (first, last))
         return first, last
 
-    def _out_of_section(self, name, index, n_rows, found) -> ColumnsError:
+    def _out_of_section(
+        self, name: str, index: int, n_rows: int, found: tuple[int, int]
+    ) -> ColumnsError:
         return ColumnsError(
-            f"{self._path}: section {name!r}, molecule {index}: expected two offsets that rise "
+            f"{self.path}: section {name!r}, molecule {index}: expected two offsets that rise "
             f"within 0 to {n_rows}, found {found[0]} and {found[1]}: "
             f"it is a damaged copy; {AGAIN}"
         )
@@ -165,17 +153,13 @@ class Columns:
         """The SMILES of one molecule. Errors as for ``span``."""
         return self._text(self._index(index), "smiles")
 
-    def name(self, index: int) -> str:
-        """The name of one molecule, such as ``gdb_1``. Errors as for ``span``."""
-        return self._text(self._index(index), "name")
-
     def _text(self, index: int, field: str) -> str:
         first, last = self._span(index, field)
         try:
             return str(self._bytes[field][first:last], "utf-8")
         except UnicodeDecodeError as error:
             raise ColumnsError(
-                f"{self._path}: section {field!r}, molecule {index}: expected UTF-8, found byte "
+                f"{self.path}: section {field!r}, molecule {index}: expected UTF-8, found byte "
                 f"0x{error.object[error.start]:02x}: it is a damaged copy; {AGAIN}"
             ) from error
 
@@ -200,20 +184,10 @@ class Columns:
             texts = str(smiles[s:t], "utf-8"), str(name[u:v], "utf-8")
         except UnicodeDecodeError:
             texts = self._text(index, "smiles"), self._text(index, "name")
-        return Molecule._make(
-            (
-                idx[index],
-                y[index],
-                z[atom],
-                pos[atom],
-                x[atom],
-                edge_index[edge].T,
-                edge_attr[edge],
-                *texts,
-            )
-        )
+        views = z[atom], pos[atom], x[atom], edge_index[edge].T, edge_attr[edge]
+        return Molecule._make((idx[index], y[index], *views, *texts))
 
-    def gather(self, indices, fields: Iterable[str] = FIELDS) -> dict[str, Any]:
+    def gather(self, indices: npt.ArrayLike, fields: Iterable[str] = FIELDS) -> dict[str, Any]:
         """The rows of several molecules, one molecule after another, as new arrays.
 
         Parameters
@@ -241,7 +215,8 @@ class Columns:
         fields = (fields,) if isinstance(fields, str) else tuple(fields)
         if unknown := set(fields).difference(FIELDS):
             raise KeyError(f"expected fields of {FIELDS}, found {sorted(unknown)}")
-        taken, spans = {}, {}
+        taken: dict[str, Any] = {}
+        spans: dict[str, tuple[Array, Array]] = {}
         for field in fields:
             rows_of = SECTIONS[field].rows_of
             if rows_of == "molecule":
@@ -260,7 +235,7 @@ class Columns:
                 taken[field] = joined.reshape(-1, *array.shape[1:])
         return taken
 
-    def _indices(self, indices) -> np.ndarray:
+    def _indices(self, indices: npt.ArrayLike) -> Array:
         """Indices of a batch, checked, from 0 on, (n,) intp."""
         found = np.asarray(indices).reshape(-1)
         if found.size and found.dtype.kind not in "iu":
@@ -274,15 +249,15 @@ class Columns:
         found = found.astype(np.intp, copy=False)
         return np.where(found < 0, found + n, found)
 
-    def _joined(self, field: str, first: np.ndarray, last: np.ndarray) -> bytearray:
-        """The bytes of rows ``first`` to ``last`` of several molecules, one behind another."""
+    def _joined(self, field: str, first: Array, last: Array) -> bytearray:
+        """The bytes of rows ``first`` to ``last`` of several molecules, one after another."""
         array, section = self._arrays[field], self._bytes[field]
         n_bytes = array.itemsize * math.prod(array.shape[1:])
         starts, ends = (first * n_bytes).tolist(), (last * n_bytes).tolist()
         # One memcpy a molecule, where NumPy's take makes one a row.
         return bytearray().join([section[a:b] for a, b in zip(starts, ends, strict=True)])
 
-    def _texts(self, indices, field: str, first: np.ndarray, last: np.ndarray) -> list[str]:
+    def _texts(self, indices: Array, field: str, first: Array, last: Array) -> list[str]:
         """The strings of molecules; those in ASCII, as SMILES are, decoded all at once."""
         joined = self._joined(field, first, last)
         if not joined.isascii():  # a character may have several bytes
@@ -290,8 +265,8 @@ class Columns:
         text, ends = joined.decode("ascii"), np.cumsum(last - first).tolist()
         return [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
-    def _spans(self, indices: np.ndarray, rows_of: str) -> tuple[np.ndarray, np.ndarray]:
-        """First rows of molecules, and the rows behind their last, checked; (n,) int64 each."""
+    def _spans(self, indices: Array, rows_of: str) -> tuple[Array, Array]:
+        """First rows of molecules, and the rows after their last, checked; (n,) int64 each."""
         _, name, n_rows = self._ends[rows_of]
         ends = self._arrays[name]
         first, last = ends[indices], ends[indices + 1]
@@ -302,7 +277,7 @@ class Columns:
         if (last - first).sum() > n_rows:  # some are asked for twice, or offsets fall and rise
             once = np.unique(indices)
             if (ends[once + 1] - ends[once]).sum() > n_rows:
-                check_ends(name, ends, n_rows, self._path)
+                check_ends(name, ends, n_rows, self.path)
         return first, last
 
     def tensors(self) -> dict[str, "torch.Tensor"]:
@@ -336,9 +311,9 @@ class Columns:
             found = zlib.crc32(bytes_of(self._arrays[section.name]))
             if found != section.crc32:
                 raise ColumnsError(
-                    f"{self._path}: section {section.name!r}: expected CRC-32 "
+                    f"{self.path}: section {section.name!r}: expected CRC-32 "
                     f"{section.crc32:08x}, found {found:08x} in {section.length_bytes} bytes: "
                     f"it was changed; {AGAIN}"
                 )
         for _, name, n_rows in self._ends.values():
-            check_ends(name, self._arrays[name], n_rows, self._path)
+            check_ends(name, self._arrays[name], n_rows, self.path)

@@ -2,22 +2,23 @@
 
 import errno
 import os
-import secrets
 import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from qm9lab import files
 
 from .layout import (
     ALIGNMENT_BYTES,
     FIELDS,
     OFFSETS,
     SECTIONS,
+    Array,
+    ColumnsError,
     Section,
     bytes_of,
     check_ends,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import InMemoryDataset
 
 
-def arrays(dataset: "InMemoryDataset") -> dict[str, np.ndarray]:
+def arrays(dataset: "InMemoryDataset") -> dict[str, Array]:
     """The sections of a data set as arrays, without a copy but of the edges and strings.
 
     Parameters
@@ -42,7 +43,14 @@ def arrays(dataset: "InMemoryDataset") -> dict[str, np.ndarray]:
     ------
     TypeError
         If it is not a PyG ``InMemoryDataset`` with the fields of QM9.
+    ColumnsError
+        If a SMILES or a name is no text that UTF-8 can hold.
     """
+    if getattr(dataset, "slices", ()) is None:
+        raise TypeError(
+            "expected a data set of several molecules, found one element, which PyG keeps without "
+            "slices: take a part of a larger one, such as qm9.dataset()[:1]"
+        )
     try:
         data, slices = dataset._data, dataset.slices
         found = {name: data[name] for name in FIELDS}
@@ -53,7 +61,13 @@ def arrays(dataset: "InMemoryDataset") -> dict[str, np.ndarray]:
             f"({type(error).__name__}: {error}): take qm9.dataset()"
         ) from error
     for name in ("smiles", "name"):
-        texts = [text.encode() for text in found[name]]
+        try:
+            texts = [text.encode() for text in found[name]]
+        except UnicodeEncodeError as error:
+            raise ColumnsError(
+                f"{name}: expected text that UTF-8 can hold, found {error.object!r}: correct it "
+                "in the data set"
+            ) from error
         ends = np.cumsum([0, *map(len, texts)], dtype="<i8")
         found[f"{name}_offsets"] = ends
         found[name] = np.frombuffer(b"".join(texts), np.uint8)
@@ -65,7 +79,7 @@ def arrays(dataset: "InMemoryDataset") -> dict[str, np.ndarray]:
     return found if part is None else _part(found, np.asarray(part, dtype=np.intp))
 
 
-def _part(whole: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, np.ndarray]:
+def _part(whole: Mapping[str, Array], indices: Array) -> dict[str, Array]:
     """Of the sections of a data set those of some molecules, in the order of ``indices``."""
     part, rows = {}, {"molecule": indices}
     for rows_of, name in OFFSETS.items():
@@ -76,31 +90,25 @@ def _part(whole: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, np.
     return part | {name: whole[name][rows[SECTIONS[name].rows_of]] for name in FIELDS}
 
 
-def write(path: str | os.PathLike, dataset: "InMemoryDataset") -> None:
+def write(path: str | os.PathLike[str], dataset: "InMemoryDataset") -> None:
     """Write a data set as an indexed file, whole or not at all.
 
     Parameters
     ----------
-    path : where; a file that is there is replaced when the new one is whole, and keeps neither its
-        permissions nor its other names; of a symbolic link, the file that it points to
+    path : where, as for ``qm9lab.files.replacing``
     dataset : ``qm9.dataset()``, or a part of it
 
     Raises
     ------
-    TypeError
+    TypeError, ColumnsError
         See ``arrays``.
     OSError
-        If it cannot be written; nothing is left under ``path`` then but what was there. Windows
-        replaces no file that someone has open or mapped: PermissionError.
-
-    Notes
-    -----
-    A process that is killed while it writes leaves ``.NAME.*.tmp`` in the folder.
+        If it cannot be written; nothing is left under ``path`` then but what was there.
     """
     write_arrays(path, arrays(dataset))
 
 
-def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
     """Write sections: a temporary name in the same folder, fsync(2), rename(2).
 
     Parameters
@@ -127,38 +135,14 @@ def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> N
         check_ends(name, arrays[name], n_rows_of(rows_of, arrays), path)
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "expected a file to replace, found none", str(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb", buffering=0) as f, ThreadPoolExecutor(1) as pool:
-            # The checksums are computed while the sections are written and the disk takes them.
-            in_time = [pool.submit(zlib.crc32, bytes_of(arrays[name])) for name in SECTIONS]
-            for entry in entries:
-                _write_at(f, entry.offset_bytes, bytes_of(arrays[entry.name]))
-            f.truncate(n_bytes)  # where the last sections are empty
-            os.fsync(f.fileno())
-            entries = [e._replace(crc32=c.result()) for e, c in zip(entries, in_time, strict=True)]
-            _write_at(f, 0, header(entries, n_molecules, n_bytes).ljust(ALIGNMENT_BYTES, b"\0"))
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _write_at(f: FileIO, offset_bytes: int, content) -> None:
-    """Write all bytes of a buffer: one write(2) may take fewer, and takes no more than 2 GiB."""
-    f.seek(offset_bytes)
-    left = memoryview(content)
-    while left:
-        left = left[f.write(left) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where a folder can be opened and synced (not on Windows)."""
-    with suppress(OSError):  # the file is whole and in its place, whatever this says
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with files.replacing(path) as f, ThreadPoolExecutor(1) as pool:
+        # The checksums are computed while the sections are written and the disk takes them.
+        in_time = [pool.submit(zlib.crc32, bytes_of(arrays[name])) for name in SECTIONS]
+        for entry in entries:
+            f.seek(entry.offset_bytes)
+            files.write_all(f, bytes_of(arrays[entry.name]))
+        f.truncate(n_bytes)  # where the last sections are empty
+        os.fsync(f.fileno())
+        entries = [e._replace(crc32=c.result()) for e, c in zip(entries, in_time, strict=True)]
+        f.seek(0)
+        files.write_all(f, header(entries, n_molecules, n_bytes).ljust(ALIGNMENT_BYTES, b"\0"))

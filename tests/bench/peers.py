@@ -637,10 +637,13 @@ class InMemory(Tool):
     is_held = True
 
     def __init__(self, path) -> None:
-        from torch_geometric.data import InMemoryDataset
+        import torch
+        from torch_geometric.data import Data, InMemoryDataset
 
         self.path, self.rows = path, InMemoryDataset(None)
-        self.rows.load(path)
+        # Not rows.load(path), which would also unpickle with weights_only=False.
+        data, self.rows.slices, _ = torch.load(path, weights_only=True)
+        self.rows.data = Data.from_dict(data)
         self.whole = self.rows._data
 
     def __len__(self) -> int:

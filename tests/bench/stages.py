@@ -350,6 +350,13 @@ OPERATIONS = {
 }
 
 
+def not_cold(state) -> str:
+    """Why a file is not cold, in words."""
+    if measure.is_missing(state.is_cold):
+        return str(state.is_cold)
+    return f"{state.n_cached} pages stay in the page cache"
+
+
 def cold(job) -> dict:
     """Operations on files that are not in the page cache, verified before each."""
     tools, samples, why = chosen(job), Samples(job["budget_s"]), {}
@@ -360,8 +367,8 @@ def cold(job) -> dict:
     def chilled(name) -> bool:
         for path in tools[name].paths(path_of(job, tools[name])):
             state = measure.make_cold(path)
-            if state.n_cached != 0:
-                why[name] = state.source
+            if state.is_cold is not True:
+                why[name] = not_cold(state)
         return name not in why
 
     for k in range(job["rounds"]):
@@ -444,18 +451,21 @@ def memory(job) -> dict:
     batch = np.array(draw.choices(range(n), k=BATCH))
     peers.BLOCK[:] = 0
     state = [measure.bring_to(p, job["temperature"]) for p in tool.paths(path)]
-    if job["temperature"] == "cold" and any(s.n_cached for s in state):
-        return {"why": next(s.source for s in state if s.n_cached)}
+    if job["temperature"] == "cold":
+        for each in state:
+            if each.is_cold is not True:
+                return {"why": not_cold(each)}
     gc.collect()
     gc.disable()
     baseline = [measure.resident(), measure.faults()]
 
     def reading() -> list:
-        memory_now, faults_now = measure.resident(), measure.faults().since(baseline[1])
-        own, shared = memory_now[:2]
-        if own is not None:
-            own, shared = (a - b for a, b in zip(memory_now, baseline[0][:2], strict=False))
-        return [own, shared, faults_now.minor, faults_now.major]
+        memory, faults = measure.resident(), measure.faults().since(baseline[1])
+        own = memory.anonymous_bytes - baseline[0].anonymous_bytes
+        shared = memory.file_bytes - baseline[0].file_bytes
+        # A value that is missing is null in the JSON of the results.
+        counts = own, shared, faults.minor, faults.major
+        return [None if measure.is_missing(count) else count for count in counts]
 
     def step(operation, function, n=1) -> None:
         begin = time.perf_counter()
