@@ -1,5 +1,6 @@
 """One list of dependencies: pyproject.toml, the lock, environment.yml and this machine agree."""
 
+import importlib.util
 import json
 import re
 import sys
@@ -136,13 +137,13 @@ def test_python_is_new_enough_in_all_three_places():
 
 
 def test_jupyterlab_knows_the_settings_that_make_setup_writes():
-    """Plugin ids and keys of the overrides in the Makefile exist in what is installed here."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    written = re.search(r"printf '%s\\n' ('\{'.*?'\}')", makefile, re.DOTALL)[1]
-    overrides = json.loads("".join(re.findall(r"'([^']*)'", written)))
-    assert len(overrides) == 2
+    """Plugin ids and keys of the overrides in set_up.py exist in what is installed here."""
+    spec = importlib.util.spec_from_file_location("set_up", ROOT / "set_up.py")
+    set_up = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(set_up)
+    assert len(set_up.JUPYTERLAB) == 2
     share = Path(sys.prefix) / "share" / "jupyter"
-    for plugin, values in overrides.items():
+    for plugin, values in set_up.JUPYTERLAB.items():
         extension, _, name = plugin.partition(":")
         schemas = [
             share / "lab" / "schemas" / extension / f"{name}.json",
@@ -151,6 +152,13 @@ def test_jupyterlab_knows_the_settings_that_make_setup_writes():
         (schema,) = [json.loads(path.read_text()) for path in schemas if path.exists()]
         for key, value in values.items():
             assert value != schema["properties"][key]["default"], f"{plugin} {key} changes nothing"
+
+
+def test_the_types_are_shipped():
+    """Without py.typed, mypy does not look at the types of an installed package."""
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "py.typed" in shipped["tool"]["setuptools"]["package-data"]["*"]
+    assert (ROOT / "qm9lab" / "py.typed").exists()
 
 
 # The comparisons themselves ------------------------------------------------------------------
