@@ -1,7 +1,8 @@
-"""Draw the kit's diagrams as SVG, byte for byte the same each time: ``make figures``.
+"""Draw the kit's diagrams as SVG: ``make figures``.
 
 Each function here draws one entry of figures.toml. What a lesson measures is drawn in the
-lesson; these pictures show how things hang together and hold no measured number.
+lesson. Most of these pictures show how things are connected. Those with measured numbers draw
+runs that record.py recorded.
 """
 
 import json
@@ -20,13 +21,13 @@ from matplotlib.patches import FancyArrowPatch
 
 from qm9lab.course import plots
 from qm9lab.course.page_grid import page_grid, page_key
-from qm9lab.course.plots import MEANINGS, Look, blank, cell, meaning_legend, page_row, say
+from qm9lab.course.plots import MEANINGS, Style, blank, cell, meaning_legend, page_row, say
 from qm9lab.lessons.lesson_01.pictures import FIELDS
 from qm9lab.lessons.lesson_07 import pictures as memory
 
 HERE = Path(__file__).resolve().parent
 DISK, CACHE, MAPPED, PRIVATE = MEANINGS
-HOLE = Look("#FFFFFF", "", "#888888")
+HOLE = Style("#FFFFFF", "", "#888888")
 
 
 def arrow(ax: Axes, start, end, color="#444444", style="-|>", dashed=False, bend=0.0) -> None:
@@ -52,10 +53,10 @@ def file_and_address_space(figure) -> None:
     left, width = 6.2, 1.7
     pages = [f"page {k}" for k in range(6)]
     say(ax, 0, 1.5, "this process's\naddress space", weight="bold")
-    cell(ax, left - 2.4, 0.9, 2.2, 1.2, Look("#F4F4F4", "", "#555555"), "other\nregions")
+    cell(ax, left - 2.4, 0.9, 2.2, 1.2, Style("#F4F4F4", "", "#555555"), "other\nregions")
     page_row(ax, left, 0.9, [None, MAPPED, MAPPED, None, None, None], width, 1.2, pages)
     cell(
-        ax, left + 6 * width + 0.2, 0.9, 2.2, 1.2, Look("#F4F4F4", "", "#555555"), "other\nregions"
+        ax, left + 6 * width + 0.2, 0.9, 2.2, 1.2, Style("#F4F4F4", "", "#555555"), "other\nregions"
     )
     say(ax, left, 0.35, "the region that mmap made for this file", color="#0072B2", weight="bold")
     say(ax, 0, 5.3, "page cache\n(the kernel's memory,\nshared by all)", weight="bold")
@@ -74,7 +75,7 @@ def file_and_address_space(figure) -> None:
         arrow(
             ax, (left + (k + 0.5) * width, 2.1), (left + (k + 0.5) * width, 4.7), "#0072B2", "<|-|>"
         )
-    say(ax, left + 3.25 * width, 2.9, "joined by a page-table entry:", color="#0072B2")
+    say(ax, left + 3.25 * width, 2.9, "mapped by a page-table entry:", color="#0072B2")
     say(ax, left + 3.25 * width, 3.5, "no copy, no call, the very same page", color="#0072B2")
     for k in (1, 2, 3):
         arrow(ax, (left + (k + 0.5) * width, 8.5), (left + (k + 0.5) * width, 5.9), "#666666")
@@ -181,10 +182,10 @@ def build_and_rename(figure) -> None:
         5.1,
         12.6,
         1.0,
-        Look("#FFFFFF", "", "#555555"),
+        Style("#FFFFFF", "", "#555555"),
         "nothing yet, or the old file, whole",
     )
-    cell(ax, 15.8, 5.1, 3.8, 1.0, Look("#DDDDDD", "", "#222222"), "the new file, whole")
+    cell(ax, 15.8, 5.1, 3.8, 1.0, Style("#DDDDDD", "", "#222222"), "the new file, whole")
     say(
         ax,
         2.6,
@@ -201,7 +202,7 @@ def who_sees_a_store(figure) -> None:
     panels = ((0.2, "ACCESS_WRITE  (shared)"), (10.7, "ACCESS_COPY  (private)"))
     for x, title in panels:
         say(ax, x, 0.4, title, weight="bold", fontsize=10.5)
-        cell(ax, x + 5.2, 1.3, 3.6, 1.2, Look("#F4F4F4", "", "#222222"), "read(), other maps")
+        cell(ax, x + 5.2, 1.3, 3.6, 1.2, Style("#F4F4F4", "", "#222222"), "read(), other maps")
         say(ax, x, 7.9, "disk", color="#444444")
         if x < 1:
             say(ax, x, 5.0, "page cache", color="#444444")
@@ -230,13 +231,13 @@ def mmap_parameters(figure) -> None:
     ax = blank(figure.subplots(), 20, 12.0)
     name = {"family": "monospace", "weight": "bold", "fontsize": 10}
     width, left, start, part = 1.9, 4.0, 7.8, 0.6
-    other = Look("#F4F4F4", "", "#555555")
+    other = Style("#F4F4F4", "", "#555555")
     end = start + (2 + part) * width
     say(ax, 0, 4.3, "address\nspace", weight="bold")
     cell(ax, left - 0.6, 3.7, 1.9, 1.3, other, "other\nregions")
     cell(ax, 17.9, 3.7, 1.9, 1.3, other, "other\nregions")
     for k, text in enumerate(["page 2", "page 3", ""]):
-        cell(ax, start + k * width, 3.7, width, 1.3, Look("#FFFFFF", "", "#222222"), text)
+        cell(ax, start + k * width, 3.7, width, 1.3, Style("#FFFFFF", "", "#222222"), text)
     ax.plot([end, end], [3.7, 5.0], color="#555555", lw=1.2, ls="--")
     say(ax, end - part * width / 2, 4.35, "page 4", ha="center", fontsize=8)
     say(ax, end + 0.2 * width, 4.35, "...", ha="center", fontsize=8)
@@ -247,7 +248,7 @@ def mmap_parameters(figure) -> None:
         x = start + (k + middle) * width
         arrow(ax, (x, 8.1), (x, 5.0), "#0072B2", "<|-|>")
     say(ax, 0, 0.8, "addr", **name)
-    say(ax, 1.6, 0.8, "where the region shall begin; NULL: the kernel chooses", fontsize=8.5)
+    say(ax, 1.6, 0.8, "where the region should begin; NULL: the kernel chooses", fontsize=8.5)
     ax.plot([0.5, 0.5, start], [1.3, 1.9, 1.9], color="#444444", lw=1.3)
     arrow(ax, (start, 1.9), (start, 3.7))
     ax.plot([start + 0.15, start + 0.15, end, end], [3.5, 3.0, 3.0, 3.5], color="#444444", lw=1.3)
@@ -258,7 +259,7 @@ def mmap_parameters(figure) -> None:
     say(ax, 14.9, 6.2, "flags", **name)
     say(ax, 14.9, 7.15, "shared: stores reach the file\nprivate: stores go to copies", fontsize=8.5)
     ax.plot([end + 0.2 * width] * 2, [5.05, 5.6], color="#444444", lw=1.3)
-    say(ax, end - 0.1, 6.1, "behind the\nfile's end: ?", fontsize=8)
+    say(ax, end - 0.1, 6.1, "past the\nfile's end: ?", fontsize=8)
     say(ax, end + 0.3, 8.75, "the file's end", fontsize=8, color="#555555")
     say(ax, 0, 10.4, "fd", **name)
     say(ax, 0.9, 10.4, "which file, and as\nit was opened", fontsize=8.5)
@@ -283,7 +284,7 @@ def page_map(figure) -> None:
         states = np.repeat(*np.transpose(now["states"]))
         cached, mapped, dirty = (states & bit > 0 for bit in (1, 2, 4))
         touched = now["touched"] or None
-        page_grid(ax, cached, mapped, run["columns"], touched, dirty, legend=False, runs=True)
+        page_grid(ax, cached, mapped, run["columns"], touched, dirty, legend=False)
         counts = {"cached": cached.sum(), "mapped": mapped.sum(), "dirty": dirty.sum()}
         ax.set_title(title.format(**run, **counts), fontsize=9)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
@@ -295,7 +296,7 @@ def three_ways(figure) -> None:
     ax = blank(figure.subplots(), 21.2, 10.6)
     ways = ("qm9.QM9(path)", "f.read()", "mmap.mmap(fd, 0)")
     held = ("a dataset of tensors and strings", "a bytes object", "a map")
-    unknown = Look("#FFFFFF", "", "#999999")
+    unknown = Style("#FFFFFF", "", "#999999")
     say(ax, 0, 2.5, "what the\nprocess adds", weight="bold")
     say(ax, 0, 5.5, "page cache", weight="bold")
     say(ax, 0, 8.5, "the file\non disk", weight="bold")
@@ -319,8 +320,8 @@ def three_ways(figure) -> None:
 
 def three_layouts(figure) -> None:
     ax = blank(figure.subplots(), 21, 13.4)
-    widths, wanted, lit = (2.2, 1.7, 2.6, 1.9, 2.3, 1.8), 4, Look("#D55E00", "", "#FFFFFF")
-    plain = Look("#F4F4F4", "", "#555555")
+    widths, wanted, lit = (2.2, 1.7, 2.6, 1.9, 2.3, 1.8), 4, Style("#D55E00", "", "#FFFFFF")
+    plain = Style("#F4F4F4", "", "#555555")
     small = {"fontsize": 8.5, "color": "#444444"}
     left = 4.6
     for y, title in ((1.9, "a stream"), (5.0, "a stream\nand its index"), (10.2, "columns")):
@@ -345,7 +346,7 @@ def three_layouts(figure) -> None:
         **small,
     )
     arrow(ax, (left + wanted + 0.5, 4.8), (left + sum(widths[:wanted]) + 0.15, 5.95), "#D55E00")
-    cell(ax, left, 9.7, 2.2, 1.1, Look("#D9D9D9", "", "#222222"), "header,\ntable", fontsize=8.5)
+    cell(ax, left, 9.7, 2.2, 1.1, Style("#D9D9D9", "", "#222222"), "header,\ntable", fontsize=8.5)
     sections = ("values", (2, 1)), ("offsets", (2, 2)), ("SMILES", (1.6, 1.7))
     for k, (name, rows) in enumerate(sections):
         x, (at, width) = left + 4.0 * (k + 1), rows
@@ -391,8 +392,8 @@ def map_costs(figure) -> None:
     say(ax, 8.4, 1.9, "a window: grey is taken", **small)
     cell(ax, 8.4, 2.6, 7.2, 1.4, HOLE)
     for x, width in ((8.8, 1.1), (11.0, 0.9), (12.6, 1.3), (14.9, 0.7)):
-        cell(ax, x, 2.6, width, 1.4, Look("#8C8C8C", "", "#FFFFFF"))
-    cell(ax, 8.4, 4.6, 2.0, 0.9, Look("#FFFFFF", "", "#222222"), "asked for")
+        cell(ax, x, 2.6, width, 1.4, Style("#8C8C8C", "", "#FFFFFF"))
+    cell(ax, 8.4, 4.6, 2.0, 0.9, Style("#FFFFFF", "", "#222222"), "asked for")
     say(ax, 8.4, 6.1, "to the same scale", **small)
     say(ax, 8.4, 7.2, "Much is free. Is there\nroom for this one?", **small)
     # A table.
@@ -408,7 +409,7 @@ def map_costs(figure) -> None:
 
 def training(figure) -> None:
     ax = blank(figure.subplots(), 20, 11.4)
-    unknown, sheet = Look("#FFFFFF", "", "#999999"), Look("#F4F4F4", "", "#222222")
+    unknown, sheet = Style("#FFFFFF", "", "#999999"), Style("#F4F4F4", "", "#222222")
     left, width = (3.0, 9.0, 15.0), 4.4
     texts = ("makes batches", "order, model, losses", "makes batches")
     for x, name, text in zip(left, ("worker 1", "parent", "worker 2"), texts, strict=True):
@@ -454,30 +455,33 @@ def sharing(figure) -> None:
     meaning_legend(ax, (CACHE, MAPPED, PRIVATE), loc="lower center", bbox_to_anchor=(0.5, -0.05))
 
 
-SIZES = {
-    "sharing": (8.4, 4.0),
-    "training": (8.6, 4.5),
-    "map_costs": (8.8, 3.5),
-    "three_ways": (8.4, 4.2),
-    "three_layouts": (8.4, 5.0),
-    "headline": (8.8, 4.2),
-    "page_map": (8.8, 4.6),
-    "file_and_address_space": (8.4, 4.6),
-    "record_layout": (8.4, 2.2),
-    "read_or_map": (8.4, 4.0),
-    "mmap_parameters": (8.4, 4.5),
-    "build_and_rename": (8.4, 3.5),
-    "who_sees_a_store": (8.4, 4.3),
+FIGURES = {
+    sharing: (8.4, 4.0),
+    training: (8.6, 4.5),
+    map_costs: (8.8, 3.5),
+    three_ways: (8.4, 4.2),
+    three_layouts: (8.4, 5.0),
+    headline: (8.8, 4.2),
+    page_map: (8.8, 4.6),
+    file_and_address_space: (8.4, 4.6),
+    record_layout: (8.4, 2.2),
+    read_or_map: (8.4, 4.0),
+    mmap_parameters: (8.4, 4.5),
+    build_and_rename: (8.4, 3.5),
+    who_sees_a_store: (8.4, 4.3),
 }
+"""Draw function -> width and height in inches; its name is the entry in figures.toml."""
 
 
 def build(folder: Path = HERE) -> list[Path]:
-    """Draw every entry of figures.toml into ``folder``; return the paths that were written."""
+    """Draw every figure into ``folder``; return the paths that were written."""
     written = []
-    for name, entry in tomllib.loads((HERE / "figures.toml").read_text("utf-8")).items():
+    entries = tomllib.loads((HERE / "figures.toml").read_text("utf-8"))
+    for draw, size in FIGURES.items():
+        entry = entries[draw.__name__]
         with plt.style.context(plots.STYLE):
-            figure = plt.figure(figsize=SIZES[name])
-            globals()[name](figure)
+            figure = plt.figure(figsize=size)
+            draw(figure)
             path = folder / entry["file"]
             metadata = {"Date": None, "Title": entry["caption"], "Description": entry["alt"]}
             figure.savefig(path, format="svg", metadata=metadata)

@@ -3,16 +3,20 @@
     make notebooks                   all of them
     make notebooks ARGS="01 05"      those whose names begin so
 
-A notebook runs in its own folder, as a learner's does. What is stored is the same for the same
-outputs: no execution times, no state of widgets, nothing that a tool left. An output that shows a
-widget loses its link to the live widget, which a notebook that was not run cannot follow, and
-keeps its picture and text. nbval's strict comparison still passes when the fresh output has that
-link: ``application/vnd.jupyter.widget-view+json`` stands in ``IPyNbFile.skip_compare``, with the
-pictures (tests/test_notebooks.py holds it to that).
+A notebook runs in its own folder, as a learner's does. The same outputs give the same file: no
+execution times, no state of widgets, nothing that a tool left. An output that shows a widget loses
+its link to the live widget, because a notebook that was not run cannot follow it. It keeps its
+picture and text. nbval skips that link, as it skips pictures (``IPyNbFile.skip_compare``), so its
+strict comparison still passes.
+
+The alt text of a cell's picture is written in the cell's metadata, where sphinx finds it::
+
+    {"mystnb": {"image": {"alt": "..."}}}
+
+and copied to the picture's own metadata, where nbconvert finds it.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import time
@@ -22,11 +26,13 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+from qm9lab.files import replacing, write_all
+
 HERE = Path(__file__).resolve().parent
 CELL_TIMEOUT_S = 120
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-KEPT_CELL_METADATA = {"tags"}
+KEPT_CELL_METADATA = {"mystnb", "slideshow", "tags"}
 
 
 def notebooks(prefixes: list[str]) -> list[Path]:
@@ -64,14 +70,17 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
             del cell.metadata[key]
         if cell.cell_type != "code":
             continue
-        # Progress bars and warnings are of one machine and one run; conftest does not compare them.
+        # Progress bars differ from run to run; conftest.py does not compare them.
         cell.outputs = [
             out for out in cell.outputs if out.get("name") != "stderr" and not _is_progress(out)
         ]
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET_VIEW, None)
             if "metadata" in output:
                 output.metadata.pop(WIDGET_VIEW, None)
+            if alt and "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": alt}
 
 
 def _is_progress(output: nbformat.NotebookNode) -> bool:
@@ -80,18 +89,17 @@ def _is_progress(output: nbformat.NotebookNode) -> bool:
 
 
 def store(notebook: nbformat.NotebookNode, path: Path) -> bool:
-    """Write the notebook (sorted keys, indent 1); False if the file already said the same."""
-    text = nbformat.writes(notebook).rstrip("\n") + "\n"
-    if path.read_text(encoding="utf-8") == text:
+    """Write the notebook (sorted keys, indent 1); False if the file is already the same."""
+    content = (nbformat.writes(notebook).rstrip("\n") + "\n").encode()
+    if path.read_bytes() == content:
         return False
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as f:
+        write_all(f, content)
     return True
 
 
 def build(path: Path) -> str:
-    """Run, normalise and store one notebook; returns what became of it."""
+    """Run, normalise and store one notebook; return a line about it."""
     notebook = nbformat.read(path, as_version=4)
     start_s = time.perf_counter()
     run(notebook, path.parent)

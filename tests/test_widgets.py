@@ -5,16 +5,12 @@ import textwrap
 import pytest
 
 from qm9lab.course import plots
-from qm9lab.lessons.lesson_01 import widget as widget_01
-from qm9lab.lessons.lesson_02 import widget as widget_02
+from qm9lab.course.view import View, choice, slider
 from qm9lab.lessons.lesson_03 import calls
 from qm9lab.lessons.lesson_03.widget import CallExplorer
-from qm9lab.lessons.lesson_05 import widget as widget_05
 from qm9lab.lessons.lesson_07.widget import full_or_lazy
 from qm9lab.lessons.lesson_08.widget import layout_explorer
 from qm9lab.lessons.lesson_09.widget import sharing_dashboard
-from qm9lab.lessons.lesson_10.widget import waste_calculator
-from qm9lab.lessons.lesson_11.widget import training_view
 
 
 def draw_values(**values):
@@ -26,26 +22,22 @@ def draw_values(**values):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda draw: widget_01.record_inspector(draw, 130_831),
-        lambda draw: widget_02.address_space(draw, 64),
-        lambda draw: widget_05.shared_or_private(draw, ["made", "stored", "flushed", "closed"]),
+        lambda draw: View(draw, record_index=slider("record", 0, 130_830)),
+        lambda draw: View(
+            draw, access=choice("map", ["WRITE", "COPY"]), step=slider("step", 0, 3, 1)
+        ),
         lambda draw: CallExplorer(draw, calls.CONTROLS, calls.Choice()._asdict()),
         full_or_lazy,
-        waste_calculator,
         lambda draw: sharing_dashboard(draw, ["none", "one", "all"]),
         lambda draw: layout_explorer(draw, ["one molecule", "100 neighbours"], (19, 128, 1280)),
-        lambda draw: training_view(draw, None, ["memory", "map"], (64, 256), [0, 2]),
     ],
     ids=[
-        "record_inspector",
-        "address_space",
-        "shared_or_private",
+        "slider",
+        "choice_and_slider",
         "call_explorer",
         "full_or_lazy",
-        "waste_calculator",
         "sharing_dashboard",
         "layout_explorer",
-        "training_view",
     ],
 )
 def test_every_control_at_both_ends(make):
@@ -67,15 +59,11 @@ def test_every_control_at_both_ends(make):
 
 
 def test_a_reader_without_a_live_widget_sees_the_picture_and_the_sentence():
-    view = widget_01.record_inspector(draw_values, 3)
-    data, _ = view._repr_mimebundle_()
+    view = View(draw_values, record_index=slider("record", 0, 2))
+    data = view._repr_mimebundle_()
     assert data["image/png"] == bytes(view.picture.value) and data["image/png"][:4] == b"\x89PNG"
     assert data["text/plain"] == "drawn: {'record_index': 0}"
     assert "application/vnd.jupyter.widget-view+json" in data
-
-
-def test_the_last_record_can_be_reached():
-    assert widget_01.record_inspector(draw_values, 130_831).children[0].children[0].max == 130_830
 
 
 def test_the_call_explorer_s_sentence_may_be_long_and_is_told_to_a_screen_reader():

@@ -1,29 +1,31 @@
-"""Bars and areas of memory, anonymous and file pages apart, in MiB: what several lessons draw."""
+"""Bars and areas of memory in MiB, anonymous and file pages apart: what several lessons draw."""
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch
 
-from .plots import MEANINGS, binary_size
+from qm9lab.measure import is_missing
+
+from .plots import MEANINGS, MISSING, binary_size, key
 
 OWN, SHARED, CACHED = "private (anonymous)", "mapped in this process", "in the page cache"
 MIB = 1 << 20
-MISSING = "not available here"
 
 
 def stacked_bars(ax: Axes, places, added, marked=None) -> Axes:
-    """Bars of anonymous bytes with file bytes behind them, in MiB, each with its numbers.
+    """Bars of anonymous bytes, followed by file bytes, in MiB, each with the sum's size.
 
-    ``added`` has a pair ``(anonymous_bytes, file_bytes)`` for each of ``places``, None where the
-    system gives no split. A little below 0, which counters that lag can give, is drawn as 0.
-    ``marked`` are places in bytes, one a bar, that the numbers must not cover.
+    Parameters
+    ----------
+    added : pairs of (anonymous_bytes, file_bytes), one for each of ``places``
+        A pair with a ``Missing`` has no bar. Below 0, as counters that lag can give, counts as 0.
+    marked : bytes, one a bar, optional; places that the numbers must not cover
     """
-    marked = [0] * len(added) if marked is None else marked
-    span = max([*marked, *(sum(filter(None, pair)) for pair in added)])
-    for place, (own, shared), mark in zip(places, added, marked, strict=True):
-        if own is None or shared is None:
+    marked = marked or [0] * len(added)
+    span = max([*marked, _most(added)])
+    for place, pair, mark in zip(places, added, marked, strict=True):
+        if is_missing(*pair):
             write(ax, place, 0, MISSING)
             continue
-        own, shared = max(own, 0), max(shared, 0)
+        own, shared = max(pair[0], 0), max(pair[1], 0)
         bar(ax, place, 0, own, OWN)
         bar(ax, place, own, shared, SHARED)
         total = own + shared
@@ -38,43 +40,31 @@ def memory_story(ax: Axes, steps, added) -> Axes:
     stacked_bars(ax, range(len(steps)), added)
     ax.set_yticks(range(len(steps)), steps)
     ax.tick_params(axis="y", length=0)
-    widest = max(sum(filter(None, pair)) for pair in added) / MIB
-    ax.set(xlim=(0, max(widest, 1) * 1.2), ylim=(len(steps) - 0.4, -0.6))
+    ax.set(xlim=(0, max(_most(added) / MIB, 1) * 1.2), ylim=(len(steps) - 0.4, -0.6))
     ax.set_xlabel("resident memory (MiB): the whole bar is RSS")
     handles = [key(OWN, "anonymous: its own"), key(SHARED, "file pages, mapped")]
     ax.legend(handles=handles, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.22))
     return ax
 
 
+def _most(added) -> int:
+    """The largest sum of a pair, in bytes; 0 where all are missing."""
+    return max((sum(pair) for pair in added if not is_missing(*pair)), default=0)
+
+
 def size_of(n_bytes) -> str:
-    if n_bytes is None:
-        return MISSING
-    return binary_size(n_bytes) if n_bytes >= 0 else "0 B"
-
-
-def key(meaning: str, label: str) -> Patch:
-    look = MEANINGS[meaning]
-    return Patch(facecolor=look.color, hatch=look.hatch, edgecolor="#555555",
-                 hatchcolor="#FFFFFF", label=label)  # fmt: skip
+    """A size for a label, or that it is not available; what lies below 0 counts as 0."""
+    return MISSING if is_missing(n_bytes) else binary_size(max(n_bytes, 0))
 
 
 def bar(ax: Axes, place: float, left: float, n_bytes, meaning: str) -> None:
-    """A bar in MiB from ``left`` bytes on."""
-    if not n_bytes or n_bytes < 0:
+    """A bar in MiB from ``left`` bytes on; none for a size that is missing or not above 0."""
+    if is_missing(n_bytes) or n_bytes <= 0:
         return
-    look = MEANINGS[meaning]
-    bar = ax.barh(place, n_bytes / MIB, left=left / MIB, color=look.color, edgecolor="#555555",
-                  height=0.66, lw=0.8)  # fmt: skip
-    bar[0].set(hatch=look.hatch, hatchcolor="#FFFFFF")
+    ax.barh(place, n_bytes / MIB, left=left / MIB, height=0.66, **MEANINGS[meaning].face)
 
 
 def write(ax: Axes, place: float, n_bytes, words: str) -> None:
-    x = max(n_bytes or 0, 0) / MIB
+    """Words next to the end of a bar of ``n_bytes``."""
+    x = 0 if is_missing(n_bytes) else max(n_bytes, 0) / MIB
     ax.annotate(words, (x, place), (7, 0), textcoords="offset points", va="center", fontsize=8.5)
-
-
-def area(ax: Axes, share, low, high, meaning: str) -> None:
-    look = MEANINGS[meaning]
-    area = ax.fill_between(share, low, high, facecolor=look.color, edgecolor="#555555", lw=0.8)
-    area.set(hatch=look.hatch)
-    area.set_hatchcolor("#FFFFFF")

@@ -1,38 +1,49 @@
 """Draw functions: each takes an Axes and plain values, draws, and returns the Axes.
 
-Four colours have one meaning in every picture of the kit, and each has a second cue, a hatch,
-for eyes and printers that do not tell them apart. They are drawn from the palette of Okabe and
-Ito, which readers with any of the common colour vision deficiencies can tell apart.
+Four colours have one meaning in every picture of the kit. Each has a second cue, a hatch, for
+printers and eyes that do not distinguish the colours. The colours are from the palette of Okabe
+and Ito, which was made for readers with colour vision deficiencies.
 """
 
 import io
+import textwrap
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+
+from qm9lab.measure import Missing, is_missing
 
 STYLE = "qm9lab.course.qm9lab"
 """The style sheet's name for ``plt.style.use``."""
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """How a meaning is drawn: fill colour, hatch, and a text colour that is legible on it."""
 
     color: str
     hatch: str
     text: str
 
+    @property
+    def face(self) -> dict:
+        """As keywords for a bar, a box or an area."""
+        look = {"facecolor": self.color, "edgecolor": "#555555", "linewidth": 0.8}
+        return look | {"hatch": self.hatch, "hatchcolor": "#FFFFFF"}
+
 
 MEANINGS = {
-    "on disk": Look("#DDDDDD", "", "#222222"),
-    "in the page cache": Look("#A6DAF5", "///", "#0B2A3A"),
-    "mapped in this process": Look("#0072B2", "", "#FFFFFF"),
-    "private (anonymous)": Look("#F0B43C", "...", "#2B1D00"),
+    "on disk": Style("#DDDDDD", "", "#222222"),
+    "in the page cache": Style("#A6DAF5", "///", "#0B2A3A"),
+    "mapped in this process": Style("#0072B2", "", "#FFFFFF"),
+    "private (anonymous)": Style("#F0B43C", "...", "#2B1D00"),
 }
 """The four colours with a meaning."""
+
+MISSING = "not available here"
+"""In place of a number that is ``Missing``, where there is no room for its reason."""
 
 
 def new_figure(width_in: float = 8.0, height_in: float = 3.0) -> Figure:
@@ -56,18 +67,16 @@ def blank(ax: Axes, width: float, height: float) -> Axes:
 
 
 def say(ax: Axes, x: float, y: float, text: str, **font) -> Axes:
-    """A line of text on a sheet, from the left unless told otherwise."""
+    """A line of text on a sheet, aligned left unless ``ha`` says otherwise."""
     ax.text(x, y, text, **({"fontsize": 9, "va": "center", "color": "#222222"} | font))
     return ax
 
 
-def cell(ax: Axes, x: float, y: float, width: float, height: float, look: Look, text="", **font):
-    """One box of a diagram, filled, hatched and labelled according to ``look``."""
-    face = Rectangle((x, y), width, height, facecolor=look.color, edgecolor="#555555", lw=0.8)
-    face.set(hatch=look.hatch, hatchcolor="#FFFFFF" if look.hatch else None)
-    ax.add_patch(face)
+def cell(ax: Axes, x: float, y: float, width: float, height: float, style: Style, text="", **font):
+    """One box of a diagram, filled, hatched and labelled in a ``style``."""
+    ax.add_patch(Rectangle((x, y), width, height, **style.face))
     if text:
-        font = {"color": look.text, "ha": "center"} | font
+        font = {"color": style.text, "ha": "center"} | font
         say(ax, x + width / 2, y + height / 2, text, **font)
     return ax
 
@@ -76,25 +85,21 @@ def page_row(
     ax: Axes, x: float, y: float, meanings, width: float = 1.0, height: float = 1.0, labels=None
 ) -> Axes:
     """A row of pages, each drawn as its meaning (a key of ``MEANINGS``, or None for a hole)."""
-    for k, meaning in enumerate(meanings):
-        text = labels[k] if labels is not None else ""
-        look = MEANINGS[meaning] if meaning else Look("#FFFFFF", "", "#999999")
-        cell(ax, x + k * width, y, width, height, look, text)
+    labels = labels or [""] * len(meanings)
+    for k, (meaning, text) in enumerate(zip(meanings, labels, strict=True)):
+        style = MEANINGS[meaning] if meaning else Style("#FFFFFF", "", "#999999")
+        cell(ax, x + k * width, y, width, height, style, text)
     return ax
+
+
+def key(meaning: str, label: str) -> Patch:
+    """The colour and the hatch of a meaning, for a legend."""
+    return Patch(**MEANINGS[meaning].face, label=label)
 
 
 def meaning_legend(ax: Axes, meanings=tuple(MEANINGS), **where) -> Axes:
     """The key to the colours, for the meanings that the picture uses."""
-    handles = [
-        Patch(
-            facecolor=MEANINGS[m].color,
-            hatch=MEANINGS[m].hatch,
-            edgecolor="#555555",
-            hatchcolor="#FFFFFF",
-            label=m,
-        )
-        for m in meanings
-    ]
+    handles = [key(meaning, meaning) for meaning in meanings]
     ax.legend(handles=handles, **({"loc": "lower left", "ncols": len(handles)} | where))
     return ax
 
@@ -104,39 +109,45 @@ def bars(
 ) -> Axes:
     """Horizontal bars, one a label, each in the colour of its meaning and with its number.
 
-    ``meanings`` is one for all or one a bar, keys of ``MEANINGS``.
-    ``unit`` is the label of the axis: quantity and unit. ``values`` are numbers >= 0; with
-    ``log`` they are > 0 and the axis is logarithmic, from 1.
+    Parameters
+    ----------
+    values : numbers >= 0, or ``Missing``, which is written in place of a bar
+    meanings : a key of ``MEANINGS``, or one a bar
+    unit : the label of the axis: quantity and unit
+    log : a logarithmic axis, from 1; then the values are > 0
     """
-    values = np.asarray(values, float)
     meanings = [meanings] * len(values) if isinstance(meanings, str) else meanings
-    places = np.arange(len(values))
-    for place, value, meaning in zip(places, values, meanings, strict=True):
-        look = MEANINGS[meaning]
-        bar = ax.barh(place, value, color=look.color, edgecolor="#555555", height=0.62)
-        bar[0].set(hatch=look.hatch, hatchcolor="#FFFFFF")
-        ax.annotate(
-            form.format(value),
-            (value, place),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-        )
-    ax.set_yticks(places, labels)
+    most = max([1, *(value for value in values if not is_missing(value))])
+    for place, (value, meaning) in enumerate(zip(values, meanings, strict=True)):
+        width = 0 if is_missing(value) else value
+        words = MISSING if is_missing(value) else form.format(value)
+        ax.barh(place, width, height=0.62, **MEANINGS[meaning].face)
+        at = (max(width, 1) if log else width, place)
+        ax.annotate(words, at, (4, 0), textcoords="offset points", va="center", fontsize=9)
+    ax.set_yticks(range(len(labels)), labels)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(unit)
+    ax.set_xlim(0, most * 1.18)
     if log:
-        ax.set_xscale("log")
-        ax.set_xlim(1, values.max() * 10)
-    else:
-        ax.set_xlim(0, max(values.max(), 1) * 1.18)
+        ax.set(xscale="log", xlim=(1, most * 10))
     return ax
 
 
-def binary_size(n_bytes: float) -> str:
-    """A size in the largest binary unit that keeps it above 1: ``binary_size(2048)`` is "2 KiB"."""
+def draw_missing(ax: Axes, missing: Missing) -> Axes:
+    """Write why there is no picture, in place of the picture."""
+    ax.set_axis_off()
+    width_in = ax.figure.get_figwidth() * ax.get_position().width
+    text = textwrap.fill(str(missing), max(15, round(9 * width_in)))
+    place = {"ha": "center", "va": "center", "transform": ax.transAxes}
+    ax.text(0.5, 0.5, text, fontsize=9, **place).set_in_layout(False)
+    return ax
+
+
+def binary_size(n_bytes):
+    """A size in the largest binary unit that keeps it above 1: 2048 is "2 KiB"."""
+    if is_missing(n_bytes):
+        return n_bytes
     units = ["B", "KiB", "MiB", "GiB", "TiB"]
     while n_bytes >= 1024 and len(units) > 1:
         n_bytes /= 1024
@@ -144,30 +155,35 @@ def binary_size(n_bytes: float) -> str:
     return f"{n_bytes:.3g} {units[0]}" if n_bytes < 1000 else f"{n_bytes:.0f} {units[0]}"
 
 
-def neighbourhoods(regions, lit_name: str) -> list[tuple[int, int, str, bool]]:
-    """Regions merged into the few parts that ``address_space`` draws.
+def neighbourhoods(regions, lit_name: str):
+    """Regions merged into the few parts that a picture of an address space draws.
 
     A part is a run of regions of one kind: the program, its heap, the region whose name
     contains ``lit_name``, libraries and other maps, the stack. A gap of 1 GiB or more starts a
     new part. A part's size is the span of its addresses, small gaps within it included.
+
+    Returns
+    -------
+    list of (start, end, label, lit), or ``Missing`` if ``regions`` is
     """
+    if is_missing(regions):
+        return regions
     parts = []
     program = next((region.name for region in regions if lit_name not in region.name), "")
     for region in regions:
         if region.start >= 2**63:  # the vsyscall page is the kernel's half, not the process's
             continue
-        lit = lit_name in region.name
-        if lit:
-            label = "our map"
+        start, end, label, lit = parts[-1] if parts else (0, -(2**30), "", False)
+        kind = "libraries and other maps"
+        if lit_name in region.name:
+            kind = "our map"
         elif region.name.startswith(("[stack", "[heap")):
-            label = region.name.strip("[]")
-        elif region.name == program or (parts and parts[-1][2] == "program" and not region.name):
-            label = "program"
+            kind = region.name.strip("[]")
+        elif region.name == program or (label == "program" and not region.name):
+            kind = "program"
+        gap = region.start - end
+        if kind == label and (gap == 0 if lit else gap < 2**30):
+            parts[-1] = (start, region.end, label, lit)
         else:
-            label = "libraries and other maps"
-        near = parts and region.start - parts[-1][1] < 2**30
-        if near and parts[-1][2:] == (label, lit) and not (lit and parts[-1][1] != region.start):
-            parts[-1] = (parts[-1][0], region.end, label, lit)
-        else:
-            parts.append((region.start, region.end, label, lit))
+            parts.append((region.start, region.end, kind, kind == "our map"))
     return parts

@@ -1,7 +1,6 @@
-"""Controls joined to a draw function: the only module that imports ipywidgets.
+"""Controls connected to a draw function: a picture that is drawn again when a control moves.
 
-A widget here is a picture that is drawn anew when a control moves. Delete it and the lesson
-still stands: the draw function was called without it first.
+Delete a widget and the lesson still stands: its draw function was called without it first.
 """
 
 from collections.abc import Callable
@@ -24,8 +23,8 @@ class View(ipywidgets.VBox):
 
     Notes
     -----
-    A notebook that is read on the web, or opened and not yet run, has no live widget. The view
-    therefore also shows itself as a PNG of its picture, and as its sentence in plain text.
+    A notebook that is read on the web, or opened and not yet run, has no live widget: it shows
+    the picture as a PNG, and the sentence in plain text.
     """
 
     def __init__(self, draw: Callable[..., tuple[Figure, str]], **controls):
@@ -33,13 +32,8 @@ class View(ipywidgets.VBox):
         self._controls = controls
         self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%"})
         self.sentence = ipywidgets.Label(layout={"width": "auto"})
-        super().__init__(
-            [
-                ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "wrap"}),
-                self.picture,
-                self.sentence,
-            ]
-        )
+        row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "wrap"})
+        super().__init__([row, self.picture, self.sentence])
         for control in controls.values():
             control.observe(self._redraw, names="value")
         self._redraw()
@@ -50,16 +44,15 @@ class View(ipywidgets.VBox):
         self.picture.value = plots.png(figure)
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs) or {}
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        live = super()._repr_mimebundle_(**kwargs)
         still = {"image/png": bytes(self.picture.value), "text/plain": self.sentence.value}
-        return {**data, **still}, metadata
+        return {**live, **still}
 
 
-def slider(label: str, low: int, high: int, value: int | None = None) -> ipywidgets.IntSlider:
+def slider(label: str, low: int, high: int, value: int = 0) -> ipywidgets.IntSlider:
     """A labelled whole-number slider that reports while it is moved."""
     return ipywidgets.IntSlider(
-        value=low if value is None else value,
+        value=max(low, value),
         min=low,
         max=high,
         description=label,
@@ -68,12 +61,7 @@ def slider(label: str, low: int, high: int, value: int | None = None) -> ipywidg
     )
 
 
-def choice(label: str, options, value=None) -> ipywidgets.ToggleButtons:
-    """One of a few, as buttons side by side."""
-    options = list(options)
-    return ipywidgets.ToggleButtons(
-        options=options,
-        value=options[0] if value is None else value,
-        description=label,
-        style={"description_width": "initial", "button_width": "auto"},
-    )
+def choice(label: str, options) -> ipywidgets.ToggleButtons:
+    """One of a few, as buttons side by side; the first at first."""
+    style = {"description_width": "initial", "button_width": "auto"}
+    return ipywidgets.ToggleButtons(options=list(options), description=label, style=style)

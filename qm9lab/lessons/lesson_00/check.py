@@ -30,14 +30,12 @@ def exercise_1(answer, seed: int) -> Verdict:
         answer,
         -(-n_bytes // page),
         {
-            n_bytes
-            // page: "that leaves the bytes of the last, partly filled page without a page.",
+            n_bytes // page: "that leaves out the last, partly filled page.",
             -(-n_bytes // (page_kib * 1000)): "KiB is 1024 bytes, not 1000.",
-            n_bytes / page: "no file takes a part of a page: a page is taken whole.",
-            round(n_bytes / page, 2): "a page is taken whole.",
+            n_bytes / page: "a file takes whole pages only.",
         },
         "divide the bytes by the page size, and think about what is left over.",
-        "The last page is only partly filled, and taken all the same.",
+        "The last page is only partly filled, but it takes a whole page.",
     )
 
 
@@ -60,8 +58,8 @@ def exercise_2(answer, seed: int) -> Verdict:
         down,
         {
             offset // page: "that counts blocks; at which byte does that block begin?",
-            down + page: "a map that begins there begins behind the byte.",
-            offset % page: "that is how far behind the allowed offset the byte lies.",
+            down + page: "a map that begins there begins after the byte.",
+            offset % page: "that is how far past the allowed offset the byte lies.",
             offset: "that is the offset before alignment.",
             offset // (page_kib * 1000) * page_kib * 1000: "KiB is 1024 bytes, not 1000.",
         },

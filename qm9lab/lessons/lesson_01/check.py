@@ -33,9 +33,9 @@ def exercise_1(answer, seed: int) -> Verdict:
         offset + 4 + n_smiles,
         {
             offset + n_smiles: "you forgot the length prefix.",
-            offset + n_smiles + 12: "that is where the next record begins, behind the value.",
-            offset + n_smiles + 8: "the prefix is an I, not a d: how many bytes has it?",
-            4 + n_smiles: "that is counted from the record, not from the file's first byte.",
+            offset + n_smiles + 12: "that is where the next record begins, after the value.",
+            offset + n_smiles + 8: "the prefix is an I, not a d: how many bytes does it take?",
+            4 + n_smiles: "that counts from the record's start, not from the file's first byte.",
             offset + 4: "that is where the SMILES begins.",
             offset: "that is where the record begins.",
         },
@@ -55,9 +55,9 @@ class _CountingFile(io.BytesIO):
         return got
 
     def readinto(self, buffer):
-        n_read = super().readinto(buffer)
-        self.n_read += n_read
-        return n_read
+        got = self.read(len(buffer))
+        buffer[: len(got)] = got
+        return len(got)
 
     def getvalue(self):
         raise io.UnsupportedOperation("a file on a disk has no getvalue")
@@ -70,41 +70,39 @@ def exercise_2(function) -> Verdict:
     values = [2.5, -1101.4878, 1e300, 0.0]
     texts = ["CCOCCOCC", "[H]C([H])([H])[H]", "CCO" * 30, "C=O"]
     packed = [records.pack(text, value) for text, value in zip(texts, values, strict=True)]
-    offset = 0
+    contents, offset = b"".join(packed), 0
     for text, value, record in zip(texts, values, packed, strict=True):
-        file = _CountingFile(b"".join(packed))
+        file = _CountingFile(contents)
         found, verdict = attempt(function, file, offset)
         if verdict:
             return verdict
-        if found is None:
-            return hint("your function returned None: is `return` missing?")
         if isinstance(found, tuple):
-            return hint("struct.unpack returns a tuple, even of one value: take it apart.")
+            return hint("struct.unpack returns a tuple, even for one value: take the value out.")
         if isinstance(found, bytes):
-            return hint("those are the value's bytes; which function turns them into a number?")
-        big_endian = struct.unpack(">d", record[-8:])[0]
+            return hint("those are the value's bytes: which function turns them into a number?")
+        mistakes = {
+            _double_at(contents, offset + 4): "that is right after the length: the SMILES comes "
+            "first, skip its bytes.",
+            _double_at(contents, offset + len(text)): "you forgot the length prefix.",
+            _double_at(contents, 4 + len(text)): "4 + length counts from the record: add the "
+            "record's own offset.",
+            values[0]: "that is record 0's value: seek to the record's own offset first.",
+            struct.unpack(">d", record[-8:])[0]: "the bytes are in the other order: see the "
+            "format's first character.",
+        }
         if found != value:
-            if isinstance(found, float) and found == big_endian:
-                return hint("the bytes are in the other order: see the format's first character.")
-            if offset and found == values[0]:
-                return hint("that is record 0's value: seek to the record's own offset first.")
-            if offset and found == _double_at(packed, 4 + len(text)):
-                return hint("4 + length counts from the record: add the record's own offset.")
-            if found == _double_at(packed, offset + len(text)):
-                return hint("you forgot the length prefix.")
-            if isinstance(found, float) and found == _double_at(packed, offset + 4):
-                return hint("you read behind the length: the SMILES comes first, skip its bytes.")
-            return hint(f"for a SMILES of {len(text)} bytes the value came out as {found!r}.")
+            otherwise = f"for a SMILES of {len(text)} bytes the value came out as {found!r}."
+            return number(found, value, mistakes, otherwise)
         if file.n_read > 12:
             return hint(
                 f"the value is right, but {file.n_read} bytes were read: seek over the text."
             )
         offset += len(record)
-    return right("Twelve bytes asked for, however long the text.")
+    return right("You read twelve bytes, however long the text is.")
 
 
-def _double_at(packed: list[bytes], offset: int) -> float:
-    return struct.unpack_from("<d", b"".join(packed), offset)[0]
+def _double_at(contents: bytes, offset: int) -> float:
+    return struct.unpack_from("<d", contents, offset)[0]
 
 
 def _draw_record(seed: int) -> tuple[str, bytes]:
@@ -115,25 +113,25 @@ def _draw_record(seed: int) -> tuple[str, bytes]:
 
 
 def question_3(seed: int) -> str:
-    """The question for ``seed``."""
+    """The question for ``seed``: a record in hexadecimal."""
     return _draw_record(seed)[1].hex(" ")
 
 
 def exercise_3(answer, seed: int) -> Verdict:
-    """Check a SMILES that was read out of hexadecimal bytes."""
+    """Check a SMILES that was read from hexadecimal bytes."""
     smiles, record = _draw_record(seed)
     if is_stub(answer):
         return NOT_YET
     if isinstance(answer, bytes):
-        return hint("those are bytes; decode them to text.")
+        return hint("those are bytes: decode them to text.")
     if answer == smiles:
         return right("The length said where the text ends.")
     if not isinstance(answer, str):
         return hint(f"text was asked for, this is a {type(answer).__name__}.")
     if answer == smiles[::-1]:
-        return hint("only numbers have a byte order; text stands as it is read.")
+        return hint("only numbers have a byte order. Text stands in reading order.")
     if answer.startswith(smiles):
-        return hint("that runs on into the value: the length says how many bytes are text.")
+        return hint("your text runs on into the value: the length says how many bytes are text.")
     if answer.endswith(smiles) or "\x00" in answer:
         return hint("the first four bytes are the length, not text.")
     if smiles.startswith(answer):

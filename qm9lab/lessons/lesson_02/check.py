@@ -1,5 +1,6 @@
 """Checks of notebooks/02_first_map.ipynb."""
 
+import contextlib
 import mmap
 import random
 import tempfile
@@ -27,31 +28,25 @@ def exercise_1(function) -> Verdict:
 
 
 def _judge_map(found, path: Path, content: bytes) -> Verdict:
-    if found is None:
-        return hint("your function returned None: is `return` missing?")
     if isinstance(found, bytes):
         return hint("that is a copy: the bytes were read, not mapped.")
     if isinstance(found, memoryview):
-        return hint("a view of a map is near it; return the map itself.")
+        return hint("that is a view of a map: return the map itself.")
     if not isinstance(found, mmap.mmap):
         return hint(f"a map was asked for, this is a {type(found).__name__}.")
     if found.closed:
         return hint("the map is closed already: only the file should be.")
     if len(found) != len(content):
-        return hint(
-            f"the map has {len(found):,} bytes, the file {len(content):,}: what means 'all'?"
-        )
-    try:
+        sizes = f"the map has {len(found):,} bytes, the file {len(content):,}"
+        return hint(f"{sizes}: which length means all?")
+    with contextlib.suppress(TypeError):  # of a map that is to be read only
         found[0:1] = b"X"
-    except TypeError:
-        pass
-    else:
-        if path.read_bytes() == content:
-            return hint("stores are possible, into a private copy: none at all was asked for.")
-        return hint("a store through your map changed the file: choose the access.")
-    found.close()  # and with it the duplicate of the descriptor that Python's map keeps
+        if path.read_bytes() != content:
+            return hint("a write through your map changed the file: choose the access.")
+        return hint("your map can be written to, in a private copy: choose the access for reading.")
+    found.close()  # closes the duplicate of the descriptor that Python's map keeps, too
     if any(Path(f.path).name == path.name for f in psutil.Process().open_files()):
-        return hint("the file is still open: a map does not need it any more.")
+        return hint("the file is still open: close it, the map does not need it.")
     return right("Read-only, whole, and the file is closed.")
 
 
@@ -73,27 +68,24 @@ def _draw_lines(seed: int) -> list[tuple[str, bool]]:
 
 def question_2(seed: int) -> str:
     """The question for ``seed``."""
-    return "\n".join(
-        f"{letter})  {line}" for letter, (line, _) in zip("abcde", _draw_lines(seed), strict=True)
-    )
+    lines = zip("abcde", _draw_lines(seed), strict=True)
+    return "\n".join(f"{letter})  {line}" for letter, (line, _) in lines)
 
 
 def exercise_2(answer, seed: int) -> Verdict:
     """Check which lines copy bytes out of a map."""
-    lines = _draw_lines(seed)
+    lines = dict(zip("abcde", _draw_lines(seed), strict=True))
     if is_stub(answer):
         return NOT_YET
-    if not isinstance(answer, str):
-        return hint("answer with letters, as text.")
-    chosen = set(answer.lower()) - set(" ,;")
-    if not chosen <= set("abcde"):
-        return hint("answer with the letters a to e only.")
-    copies = {letter for letter, (_, copy) in zip("abcde", lines, strict=True) if copy}
+    chosen = set(str(answer).lower()) - set(" ,;")
+    if not chosen <= set(lines):
+        return hint("answer with the letters a to e only, as text.")
+    copies = {letter for letter, (_, is_copy) in lines.items() if is_copy}
     if chosen == copies:
         return right("Slices, bytes() and read() copy; memoryview and frombuffer do not.")
-    if chosen == set("abcde") - copies:
-        return hint("those are the windows; the copies were asked for.")
+    if chosen == set(lines) - copies:
+        return hint("those are the windows: the copies were asked for.")
     if chosen - copies:
-        wrong = dict(zip("abcde", lines, strict=True))[min(chosen - copies)][0]
-        return hint(f"would a store through mm show in part after `{wrong}`?")
+        wrong, _ = lines[min(chosen - copies)]
+        return hint(f"after `{wrong}`, would part show a change made through mm?")
     return hint("at least one more of them makes new bytes.")

@@ -1,140 +1,119 @@
-"""The six parameters of mmap(2): from six choices to the call, and to what the kernel made of it.
+"""The six parameters of mmap(2): from six choices to the call, and to what the kernel did.
 
 ``make(folder, Choice(...))`` really makes the call, on a file in ``folder``, in a child process,
-and touches what came out. Nothing of it happens in the process that asks.
+and accesses the region that it made. Nothing happens in the process that asks.
 """
 
-import contextlib
-import errno
-import json
 import sys
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
+from typing import NamedTuple
 
 from qm9lab import processes
-from qm9lab.measure import Region
+from qm9lab.measure import Missing, Region
 
-from . import in_child
-from .choice import ADDR, CONTROLS, FLAG, LENGTH, OFFSET, PROT, Choice, Outcome, Touch
-from .words import c_call, describe, explain, python_call, why_not_python
+from . import words
+from .choice import CONTROLS, Choice
 
-__all__ = ["CONTROLS", "Choice", "Outcome", "make", "make_all", "why_not"]
-
-
-def why_not() -> str:
-    """Why calls cannot be made and seen on this system, or ""."""
-    if sys.platform == "win32":
-        return "not available here, because Windows has no mmap(2), prot and flags"
-    if sys.platform != "linux":
-        return f"not available here, because {sys.platform} has no /proc/self/maps to see regions"
-    if sys.maxsize < 2**32:
-        return "not available here, because this Python is a 32-bit one"
-    return ""
+__all__ = ["CONTROLS", "CallResult", "Choice", "make", "make_all", "unavailable"]
 
 
-def make(folder, choice: Choice) -> Outcome:
-    """Make the call in a child process, on a file in ``folder``, and touch what came out.
+class CallResult(NamedTuple):
+    """What one call did.
 
-    Notes
-    -----
-    Calls ``mmap(2)`` through ctypes, with every flag and every errno that it has; reads and
-    stores the first and the last byte of the region, in forks of the child; then makes the
-    Python call, too. The file is removed again.
-    """
-    return make_all(folder, [choice], all_regions=True)[0]
-
-
-def make_all(
-    folder,
-    choices: Iterable[Choice],
-    touch: bool = True,
-    all_regions: bool = False,
-    timeout_s: float = 60.0,
-) -> list[Outcome]:
-    """Make one call after another in one child process; see ``make``.
-
-    Parameters
+    Attributes
     ----------
-    touch : bool
-        Read and store at both ends of each region. A touch that kills takes a fork.
-    all_regions : bool
-        Fill ``Outcome.regions``, too.
-
-    Raises
-    ------
-    RuntimeError
-        If the child ended before it had answered.
+    missing : why the call was not made, or None
+    facts : what holds in the child: its ``regions`` before the call, ``noexec`` (its folder's
+        mount) and ``too low`` (choices of addr at which this user may map nothing)
+    addr : the first argument, as it was in the child
+    error, message : the name of the errno and its text, both "" if a region was made
+    address : the value that mmap returned
+    region : the line of the child's /proc/self/maps. It is longer than the region that was asked
+        for if the kernel merged it with a neighbour of the same kind
+    present : of each page, whether it was mapped when the call returned, before any access
+    touches : for the "first" and the "last" byte of the region, what a read and then a write did:
+        the letter read, "done", or a signal's name
+    written : offsets of the file's bytes that the touches changed
+    python_result : what Python's own call did, or why there is none
     """
+
+    choice: Choice
+    python_result: str
+    missing: Missing | None = None
+    facts: dict = {}
+    addr: int | None = None
+    error: str = ""
+    message: str = ""
+    address: int = 0
+    region: Region | None = None
+    present: list[bool] | Missing = []
+    touches: dict[str, list[str]] = {}
+    written: list[int] = []
+
+    @property
+    def c_call(self) -> str:
+        """The call as C writes it."""
+        return words.c_call(self.choice, self.addr)
+
+    @property
+    def python_call(self) -> str:
+        """The call as Python writes it, or "" if Python cannot make it."""
+        return words.python_call(self.choice)
+
+    @property
+    def cause(self) -> tuple[str, tuple[str, ...]]:
+        """What the error means, and the parameters (names in ``CONTROLS``) to change."""
+        return words.explain(self.choice, self.error, self.facts)
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        return words.describe(self)
+
+
+def unavailable() -> Missing | None:
+    """Why calls cannot be made and seen on this system; None on Linux."""
+    if sys.platform == "win32":
+        return Missing("Windows has no mmap(2), prot and flags")
+    if sys.platform != "linux":
+        return Missing(f"{sys.platform} has no /proc/self/maps to see regions")
+    if sys.maxsize < 2**32:
+        return Missing("this Python is a 32-bit one")
+    return None
+
+
+def make(folder, choice: Choice) -> CallResult:
+    """Make the call in a child process, on a file in ``folder``, and access the region.
+
+    Calls ``mmap(2)`` through ctypes, reads and writes the first and the last byte of the region,
+    in forks of the child, and makes the Python call, too. The file is removed again.
+    """
+    return make_all(folder, [choice])[0]
+
+
+def make_all(folder, choices: Iterable[Choice], touch: bool = True) -> list[CallResult]:
+    """Make one call after another in one child process, with touches or without; see ``make``."""
     choices = list(choices)
-    if missing := why_not():
-        return [
-            _with_words(Outcome(choice, missing=missing, python_says=why_not_python(choice)))
-            for choice in choices
-        ]
-    with tempfile.TemporaryDirectory(dir=folder, prefix="call-") as name:
-        own = Path(name)
-        how = {"touch": touch, "all_regions": all_regions}
-        requests = [_request(choice) | how for choice in choices]
-        (own / "requests.json").write_text(json.dumps(requests))
-        script = Path(in_child.__file__).read_text(encoding="utf-8")
-        ended = processes.run_script(script, own, timeout_s=timeout_s)
-        with contextlib.suppress(FileNotFoundError):
-            answers = json.loads((own / "answers.json").read_text())
-            pairs = zip(choices, answers["answers"], strict=True)
-            return [_outcome(choice, answer, answers["facts"]) for choice, answer in pairs]
-    raise RuntimeError(
-        f"expected an answer from the child process, found that it ended without: "
-        f"{ended.how_it_ended}, {ended.last_line or 'no message'}: run it again"
-    )
+    missing = unavailable()
+    if missing is None:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="call-") as own:
+            done = processes.run(_answer, own, [list(choice) for choice in choices], touch).value
+        if not isinstance(done, Missing):
+            pairs = zip(choices, done["answers"], strict=True)
+            return [_result(choice, answer, done["facts"]) for choice, answer in pairs]
+        missing = done
+    return [CallResult(choice, choice.no_python_call, missing) for choice in choices]
 
 
-def _request(choice: Choice) -> dict:
-    def bits(text, table):
-        return sum(table[part.split("_", 1)[1]] for part in text.split("|") if part != "0")
+def _answer(folder, choices, touch):
+    """In the child process."""
+    from qm9lab.lessons.lesson_03 import in_child
 
-    return {
-        "addr": ADDR[choice.addr],
-        "length": LENGTH[choice.length],
-        "prot": bits(choice.prot, PROT),
-        "flags": bits(choice.flags, FLAG),
-        "fd": choice.fd,
-        "offset": OFFSET[choice.offset],
-        "python": python_call(choice),
-    }
+    return in_child.answer(folder, choices, touch)
 
 
-def _outcome(choice: Choice, answer: dict, facts: dict) -> Outcome:
-    regions = tuple(Region(*line) for line in answer.get("regions", ()))
-    outcome = Outcome(
-        choice,
-        addr=answer["addr"],
-        python_says=answer["python"] or why_not_python(choice),
-        regions=regions,
-    )
-    if answer["errno"]:
-        name = errno.errorcode[answer["errno"]]
-        meaning, change = explain(choice, name, facts)
-        message = answer["message"]
-        return _with_words(
-            outcome._replace(error=name, message=message, meaning=meaning, change=change)
-        )
-    acts = [(act, where) for where in ("first", "last") for act in ("read", "store")]
-    touches = [Touch(*act, result) for act, result in zip(acts, answer["touches"], strict=False)]
-    return _with_words(
-        outcome._replace(
-            address=answer["address"],
-            region=Region(*answer["region"]),
-            present=None if answer["present"] is None else tuple(answer["present"]),
-            touches=tuple(touches),
-            stored=tuple(answer["stored"]),
-        )
-    )
-
-
-def _with_words(outcome: Outcome) -> Outcome:
-    return outcome._replace(
-        c_call=c_call(outcome.choice, None if outcome.missing else outcome.addr),
-        python_call=python_call(outcome.choice) or "",
-        sentence=describe(outcome),
-    )
+def _result(choice: Choice, answer: dict, facts: dict) -> CallResult:
+    if "region" in answer:
+        answer["region"] = Region(*answer["region"])
+    return CallResult(choice, facts=facts, **answer)

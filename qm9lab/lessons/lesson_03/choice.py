@@ -1,25 +1,21 @@
-"""What can be chosen for mmap's six parameters, and what can come of it."""
+"""What you can choose for mmap's six parameters: one table a parameter."""
 
 import mmap
+import os
 from typing import NamedTuple
 
-from qm9lab.measure import Region
-
 PAGE = mmap.PAGESIZE
-SIZE = 2 * PAGE + PAGE // 2
-"""Bytes of the file that is mapped: its last page is half full."""
+LETTERS = b"a" * PAGE + b"b" * PAGE + b"c" * (PAGE // 2)
+"""The file that is mapped: its last page is half full."""
+SIZE = len(LETTERS)
 
 PROT = {"NONE": 0, "READ": 1, "WRITE": 2, "EXEC": 4}
 FLAG = {"SHARED": 1, "PRIVATE": 2, "FIXED_NOREPLACE": 0x100000}
 FLAG |= {name: getattr(mmap, f"MAP_{name}", 0) for name in ("ANONYMOUS", "POPULATE")}
 
-ADDR = {
-    "NULL": ("zero", 0),
-    "free page": ("free", 0),
-    "free page + 100": ("free", 100),
-    "page in use": ("taken", 0),
-    "page 1": ("zero", PAGE),
-}
+FREE = 1 << 36  # program, heap and libraries lie elsewhere on every 64-bit Linux
+IN_USE = "page in use"  # where that is, the child knows
+ADDR = {"NULL": 0, "free page": FREE, "free page + 100": FREE + 100, IN_USE: None, "page 1": PAGE}
 LENGTH = {
     "0": 0,
     "1": 1,
@@ -29,6 +25,30 @@ LENGTH = {
 }
 OFFSET = {"0": 0, "one page": PAGE, "half a page": PAGE // 2, "past the end": 4 * PAGE}
 OFFSET |= {"2**63 - one page": 2**63 - PAGE}
+
+
+class Opened(NamedTuple):
+    """What ``fd`` stands for: the file's name, how it is opened, and both as code."""
+
+    name: str
+    flags: int
+    in_c: str
+    in_python: str
+
+
+FILES = {"path": LETTERS, "empty_path": b""}
+READ, WRITE, BOTH = os.O_RDONLY, os.O_WRONLY, os.O_RDWR
+FD = {
+    '"rb"': Opened("path", READ, "open(path, O_RDONLY)", 'open(path, "rb")'),
+    '"r+b"': Opened("path", BOTH, "open(path, O_RDWR)", 'open(path, "r+b")'),
+    "O_WRONLY": Opened("path", WRITE, "open(path, O_WRONLY)", "os.open(path, os.O_WRONLY)"),
+    "empty file": Opened("empty_path", BOTH, "open(empty_path, O_RDWR)", 'open(empty_path, "r+b")'),
+    "folder": Opened("", READ, "open(folder, O_RDONLY)", "os.open(folder, os.O_RDONLY)"),
+    "closed": Opened(
+        "path", BOTH, "open(path, O_RDWR); close(fd)", "os.open(path, os.O_RDWR); os.close(fd)"
+    ),
+    "-1": Opened("", -1, "", ""),
+}
 
 CONTROLS = {
     "addr": tuple(ADDR),
@@ -43,10 +63,10 @@ CONTROLS = {
         "MAP_SHARED|MAP_FIXED_NOREPLACE",
         "0",
     ),
-    "fd": ('"rb"', '"r+b"', "O_WRONLY", "empty file", "folder", "closed", "-1"),
+    "fd": tuple(FD),
     "offset": tuple(OFFSET),
 }
-"""What can be chosen for each parameter, in the order of the call."""
+"""The choices for each parameter, in the order of the call."""
 
 
 class Choice(NamedTuple):
@@ -67,101 +87,37 @@ class Choice(NamedTuple):
     def is_fixed(self) -> bool:
         return "FIXED" in self.flags
 
-
-class Touch(NamedTuple):
-    """One byte read or stored, and its result: the letter read, "done", or a signal's name."""
-
-    act: str
-    where: str
-    result: str
-
-
-class Outcome(NamedTuple):
-    """What became of one call.
-
-    Attributes
-    ----------
-    choice : Choice
-    c_call, python_call : str
-        The call as C and as Python write it, the second "" where Python cannot.
-    sentence : str
-        The outcome in words.
-    missing : str
-        Why the call was not made, "not available here, because ...", else "".
-    addr : int
-        The first argument, as it was in the child.
-    error, message : str
-        The name of the errno and its text, both "" if a region was made.
-    meaning, change : str, tuple of str
-        Of an error: its cause here, and the parameters (names in ``CONTROLS``) to change.
-    address : int
-        The value that mmap returned.
-    region : Region
-        The line of the child's /proc/self/maps; longer than what was asked for where the kernel
-        shows it as one with a neighbour of the same kind.
-    present : tuple of bool or None
-        Of each page, whether it was mapped when the call returned, before any touch.
-    touches : tuple of Touch
-        Of the first and the last byte of the region.
-    stored : tuple of int
-        Offsets of the file's bytes that the touches changed.
-    python_says : str
-        What Python's own call did, or why there is none.
-    regions : tuple of Region
-        The child's whole address space, while the region was in it.
-    """
-
-    choice: Choice
-    c_call: str = ""
-    python_call: str = ""
-    sentence: str = ""
-    missing: str = ""
-    addr: int = 0
-    error: str = ""
-    message: str = ""
-    meaning: str = ""
-    change: tuple[str, ...] = ()
-    address: int = 0
-    region: Region | None = None
-    present: tuple[bool, ...] | None = None
-    touches: tuple[Touch, ...] = ()
-    stored: tuple[int, ...] = ()
-    python_says: str = ""
-    regions: tuple[Region, ...] = ()
+    @property
+    def no_python_call(self) -> str:
+        """Why Python's mmap cannot make this call, or ""."""
+        if self.is_fixed:
+            return "Python's mmap has no addr, so there is nothing for MAP_FIXED_NOREPLACE to fix"
+        return "" if self.addr == "NULL" else "Python's mmap has no addr: it always passes NULL"
 
     @property
-    def length_bytes(self) -> int:
-        return LENGTH[self.choice.length]
+    def numbers(self) -> tuple[int, int, int, int]:
+        """Length, prot, flags and offset as the kernel gets them."""
+        prot = sum(n for name, n in PROT.items() if name in self.prot)
+        flags = sum(n for name, n in FLAG.items() if name in self.flags)
+        return LENGTH[self.length], prot, flags, OFFSET[self.offset]
 
     @property
     def span_bytes(self) -> int:
         """The length rounded up to whole pages."""
-        return -(-self.length_bytes // PAGE) * PAGE
+        return -(-LENGTH[self.length] // PAGE) * PAGE
 
     @property
-    def offset_bytes(self) -> int:
-        return OFFSET[self.choice.offset]
-
-    @property
-    def size_bytes(self) -> int:
-        """How long the file is that ``fd`` stands for."""
-        return 0 if self.choice.fd == "empty file" else SIZE
-
-    @property
-    def file_bytes(self) -> int | None:
-        """How many bytes of a file lie behind the region; None for an anonymous one."""
-        if self.choice.is_anonymous:
-            return None
-        return max(0, min(self.size_bytes - self.offset_bytes, self.span_bytes))
+    def file_bytes(self) -> int:
+        """How many bytes of a file the region maps."""
+        size = 0 if self.is_anonymous or self.fd == "empty file" else SIZE
+        return max(0, min(size - OFFSET[self.offset], self.span_bytes))
 
     @property
     def zero_bytes(self) -> int:
         """Bytes past the end of the file, but inside its last page: they read 0."""
-        return -(self.file_bytes or 0) % PAGE
+        return -self.file_bytes % PAGE
 
     @property
     def lost_bytes(self) -> int:
-        """Bytes in pages wholly past the end of the file: touching one is SIGBUS."""
-        if self.file_bytes is None:
-            return 0
-        return self.span_bytes - self.file_bytes - self.zero_bytes
+        """Bytes in pages wholly past the end of the file: an access is SIGBUS."""
+        return 0 if self.is_anonymous else self.span_bytes - self.file_bytes - self.zero_bytes

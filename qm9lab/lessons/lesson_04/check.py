@@ -1,10 +1,10 @@
 """Checks of notebooks/04_build_the_qm9_file.ipynb."""
 
-import contextlib
 import mmap
 import random
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from qm9lab import records
 from qm9lab.course.check import Verdict, ask, attempt, hint, number, right
@@ -14,7 +14,7 @@ def _draw_placeholder(seed: int) -> tuple[int, int]:
     """A placeholder's size in MiB, and the bytes that its records take."""
     draw = random.Random(seed)
     size_mib, used = draw.choice([10, 20, 50]), draw.randint(1_000_000, 9_000_000)
-    # At least one byte is left over behind the last phantom: there the walk dies.
+    # At least one byte is left over after the last phantom: there the walk fails.
     return size_mib, used + (((size_mib << 20) - used) % 12 == 0)
 
 
@@ -23,7 +23,7 @@ def question_1(seed: int) -> str:
     size_mib, used = _draw_placeholder(seed)
     return ask(
         f"A placeholder of {size_mib} MiB holds records in its first {used:,} bytes, then zeros. "
-        "How many phantom records does the printed program's walk read behind them?"
+        "How many phantom records does the printed program's walk read after them?"
     )
 
 
@@ -31,125 +31,92 @@ def exercise_1(answer, seed: int) -> Verdict:
     """Check a number of phantom records."""
     size_mib, used = _draw_placeholder(seed)
     size = size_mib << 20
+    zeros = size - used
     return number(
         answer,
-        (size - used) // 12,
+        zeros // 12,
         {
-            size // 12: "the records' own bytes are not phantoms: take them off first.",
-            (size - used)
-            // 4: "a phantom's walk takes its length and its value: more than 4 bytes.",
-            (size - used)
-            // 8: "a phantom's walk takes its value and its length: more than 8 bytes.",
-            (size - used) / 12: "a walk reads whole records.",
-            -(
-                -(size - used) // 12
-            ): "the last few bytes do not suffice for one: there the walk dies.",
+            size // 12: "the records' own bytes are not phantoms: subtract them first.",
+            zeros // 4: "a phantom has a length and a value: more than 4 bytes.",
+            zeros // 8: "a phantom has a value and a length: more than 8 bytes.",
+            zeros / 12: "a walk reads whole records.",
+            zeros // 12 + 1: "the last few bytes are too few for a phantom: there the walk fails.",
             (size_mib * 1_000_000 - used) // 12: "MiB is 1024 * 1024 bytes.",
-            size - used: "those are bytes; how many does one phantom take?",
+            zeros: "those are bytes: how many does one phantom take?",
         },
         "how many zero bytes are there, and how many does the walk take at a time?",
         "12 zero bytes each: a length of 0, no text, and the value 0.0.",
     )
 
 
-class _Recording(mmap.mmap):
-    """A map that notes each flush: its bytes then, and whether the file had its name already."""
-
-    n_made = 0
-    flushed: list[tuple[bytes, bool]] = []
-    path = Path()
-
-    def __init__(self, *args, **kwargs):
-        _Recording.n_made += 1
-
-    def flush(self, *args):
-        _Recording.flushed.append((self[:], _Recording.path.exists()))
-        return super().flush(*args)
-
-
-@contextlib.contextmanager
-def _recorded(path: Path):
-    """While this lasts, the learner's ``mmap.mmap`` takes notes."""
-    _Recording.n_made, _Recording.flushed, _Recording.path = 0, [], path
-    plain, mmap.mmap = mmap.mmap, _Recording
-    try:
-        yield
-    finally:
-        mmap.mmap = plain
-
-
 def exercise_2(function) -> Verdict:
     """Check a function that builds a record file."""
     packed = [records.pack("C" * k, k / 2) for k in range(1, 400)]
-    whole = b"".join(packed)
+    whole, was_mapped, flushed = b"".join(packed), [], []
+
+    class Recording(mmap.mmap):
+        """A map that notes each flush: its bytes then, and whether the file had its name."""
+
+        def __init__(self, *args, **kwargs):
+            was_mapped.append(True)
+
+        def flush(self, *args):
+            flushed.append((self[:], path.exists()))
+            return super().flush(*args)
+
     # Windows does not remove what an answer has left open.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "built.dat"
-        with _recorded(path):
-            _, verdict = attempt(function, path, packed)
-        # A str has a length, as a record has, but cannot be stored.
+        with mock.patch("mmap.mmap", Recording):
+            _, verdict = attempt(function, path, packed, returns=False)
+        # A str has a length, as a record has, but cannot be written to a map.
         failing = [*packed[:200], "not bytes", *packed[200:]]
-        return (
-            verdict
-            or _judge_built(path, whole)
-            or _judge_failed(function, path, failing, whole)
-            or _judge_flushed(whole)
-            or right("Whole or not at all, and on the disk before it has its name.")
+        verdict = (
+            verdict or _judge_built(path, whole) or _judge_failed(function, path, failing, whole)
         )
+    if verdict:
+        return verdict
+    if not was_mapped:
+        return hint("the file is right, but not made through a map: no call of mmap.mmap was seen.")
+    if not flushed:
+        return hint("your map was never flushed: after a power cut the file may hold zeros.")
+    if (whole, False) not in flushed:
+        return hint("flush after the last record and before the rename.")
+    if len(flushed) > 10:
+        return hint(f"flush was called {len(flushed)} times: once, at the end, is enough.")
+    return right("Whole or not at all, and on the disk before it gets its name.")
 
 
 def _judge_built(path: Path, whole: bytes) -> Verdict | None:
     if not path.exists():
-        return hint("no file has the name that was asked for: did you rename the temporary one?")
+        return hint("no file has the name in path: did you rename the temporary one?")
     built = path.read_bytes()
     if len(built) > len(whole) and built.startswith(whole):
-        return hint("there are zeros behind the records: phantoms will live there.")
+        return hint("there are zeros after the records: a walk will find phantoms there.")
     if len(built) < len(whole):
         return hint(f"the file has {len(built):,} bytes, the records {len(whole):,}.")
     if built != whole:
         return hint("the size is right, the bytes are not: does each record begin where one ended?")
     leftovers = [p.name for p in path.parent.iterdir() if p != path]
     if leftovers:
-        return hint(f"{leftovers[0]} is left over: rename the temporary file, do not copy it.")
+        return hint(f"{leftovers[0]} is still there: rename the temporary file, do not copy it.")
     return None
 
 
 def _judge_failed(function, path: Path, failing: list, whole: bytes) -> Verdict | None:
-    """An old, whole file is at ``path``; a build that cannot end well must leave it alone."""
-    try:
-        function(path, failing)
-    except Exception:
-        pass
-    else:
-        return hint("one record in the list was a str and your function did not object.")
-    if not path.exists():
-        return hint(
-            "a build failed half-way, and the old file was gone: remove nothing in advance."
-        )
-    if path.read_bytes() != whole:
-        return hint(
-            "a build failed half-way, and a reader found a broken file in place of the old."
-        )
-    path.unlink()
-    try:
-        function(path, [*failing[:50], "not bytes"])
-    except Exception:
-        pass
-    if path.exists():
-        return hint(
-            "a build failed half-way, and a reader found half a file: use another name first."
-        )
-    return None
-
-
-def _judge_flushed(whole: bytes) -> Verdict | None:
-    if not _Recording.n_made:
-        return hint("the file is right, but not made through a map: no call of mmap.mmap was seen.")
-    n_flushed = len(_Recording.flushed)
-    if not n_flushed:
-        return hint("no mm.flush() was seen: after a power cut the new name may lead to zeros.")
-    if (whole, False) not in _Recording.flushed:
-        return hint("flush after the last store and before the rename, not at another time.")
-    if n_flushed > 10:
-        return hint(f"flush was called {n_flushed} times: once, at the end, will do.")
+    """A build that cannot end well leaves an old, whole file alone, and no other at all."""
+    for has_old in (True, False):
+        try:
+            function(path, failing)
+        except Exception:
+            pass
+        else:
+            return hint("one record in the list was a str and your function raised no error.")
+        if not has_old and path.exists():
+            return hint("a build failed half-way, and a reader found half a file: rename at last.")
+        if has_old and not path.exists():
+            return hint("a build failed half-way, and the old file was gone: remove nothing first.")
+        if has_old and path.read_bytes() != whole:
+            return hint("a build failed half-way, and a reader found a broken file, not the old.")
+        path.unlink(missing_ok=True)
     return None

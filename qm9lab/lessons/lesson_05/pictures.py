@@ -1,47 +1,39 @@
-"""Who sees a store: the picture of lesson 05."""
+"""Who sees a write: the picture of lesson 05."""
+
+import textwrap
 
 from matplotlib.axes import Axes
 
-from qm9lab.course.plots import MEANINGS, Look, blank, cell, meaning_legend, say
+from qm9lab.course.plots import MEANINGS, Style, blank, cell, meaning_legend, say
+from qm9lab.measure import is_missing
+
+CLOSED = Style("#FFFFFF", "", "#888888")
 
 
-def observers(ax: Axes, seen: dict, n_dirty: int | None, private: bool) -> Axes:
+def observers(ax: Axes, seen: dict, n_dirty, private: bool) -> Axes:
     """What each observer of one page reads, as boxes side by side.
 
     Parameters
     ----------
-    seen : dict of str to str
-        Observer -> what it reads. The first one is the map through which was stored.
-    n_dirty : int or None
-        Pages of the file that wait to be written to the disk; None where it cannot be known.
-    private : bool
-        Whether the first observer looks at an anonymous copy of its own.
+    seen : observer -> what it reads; the first one is the map that was written through
+    n_dirty : pages of the file that wait to be written to the disk, or ``Missing``
+    private : whether the first observer looks at an anonymous copy of its own
     """
     blank(ax, 12, 4)
-    mapped, cached, copied = (
-        MEANINGS[name]
-        for name in ("mapped in this process", "in the page cache", "private (anonymous)")
-    )
-    looks = [copied if private else mapped, mapped, cached]
+    first = "private (anonymous)" if private else "mapped in this process"
+    meanings = [first, "mapped in this process", "in the page cache"]
+    font = {"fontsize": 14, "weight": "bold", "family": "monospace"}
     for k, (name, answer) in enumerate(seen.items()):
-        look = looks[k] if answer != "closed" else Look("#FFFFFF", "", "#888888")
+        style = CLOSED if answer == "closed" else MEANINGS[meanings[k]]
         say(ax, 1.5 + 3 * k, 0.55, name, ha="center", fontsize=10)
-        cell(
-            ax,
-            0.2 + 3 * k,
-            1.0,
-            2.6,
-            1.5,
-            look,
-            answer,
-            fontsize=14,
-            weight="bold",
-            family="monospace",
-        )
+        cell(ax, 0.2 + 3 * k, 1.0, 2.6, 1.5, style, answer, **font)
     say(ax, 10.5, 0.55, "on the disk", ha="center", fontsize=10)
-    unknown = "not available here,\nbecause nothing\ncounts dirty pages"
-    on_disk = {None: unknown, 0: f"{seen['read()']}, as read()"}
-    words = on_disk.get(n_dirty, "older bytes:\na dirty page waits")
-    cell(ax, 9.2, 1.0, 2.6, 1.5, MEANINGS["on disk"], words, fontsize=10)
+    if is_missing(n_dirty):
+        words, size = textwrap.fill(str(n_dirty), 30), 7
+    else:
+        words, size = "older bytes:\na dirty page waits", 10
+        if n_dirty == 0:
+            words = f"{seen['read()']}, as read()"
+    cell(ax, 9.2, 1.0, 2.6, 1.5, MEANINGS["on disk"], words, fontsize=size)
     meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05), fontsize=8.5)
     return ax

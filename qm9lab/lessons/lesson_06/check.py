@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from qm9lab import measure
-from qm9lab.course.check import NOT_YET, Verdict, ask, attempt, hint, is_stub, number, right
+from qm9lab.course.check import Verdict, ask, attempt, hint, letters, number, right
+from qm9lab.measure import is_missing
 
 
 def _draw_reads(seed: int) -> tuple[int, list[tuple[int, int]]]:
@@ -46,30 +47,35 @@ def exercise_1(answer, seed: int) -> Verdict:
         answer,
         len(touched),
         {
-            with_repeats: "a page that was read before is mapped: its second touch is no fault.",
+            with_repeats: "a page that was read before is mapped: reading it again is no fault.",
             len(reads): "you counted reads: two of them may share a page, and one may need two.",
             len(set(firsts)): "in which page does the last byte of each read lie?",
             100 * len(reads): "you counted bytes.",
-            max(touched) + 1: "no read-ahead here: pages that nobody touched stay on the disk.",
+            max(touched) + 1: "MADV_RANDOM: pages that nobody touched stay on the disk.",
         },
-        "for each read: on which pages do its first and its last byte lie? Then count each page "
-        "once.",
+        "on which pages do the first and the last byte of each read lie? Count each page once.",
         "One major fault a distinct page.",
     )
 
 
 ACTS = {
-    "again": "",
-    "dontneed": "mm.madvise(mmap.MADV_DONTNEED)",
-    "map": "mm.close(); mm = map_file()",
-    "evict": "evict(path)",
-    "cold": "mm.close(); evict(path); mm = map_file()",
-    "other": "mm.close(); evict(path); path.read_bytes(); mm = map_file()",
+    "again": ("-", ""),
+    "evict": ("-", "evict(path)"),
+    "dontneed": ("m", "mm.madvise(mmap.MADV_DONTNEED)"),
+    "map": ("m", "mm.close(); mm = map_file()"),
+    "cold": ("M", "mm.close(); evict(path); mm = map_file()"),
+    "other": ("m", "mm.close(); evict(path); path.read_bytes(); mm = map_file()"),
 }
-"""What can happen between two touches of a page, by name."""
+"""What can happen between two touches of a page: the fault of the next touch, and the code."""
 
-AFTER = {"again": "-", "dontneed": "m", "map": "m", "evict": "-", "cold": "M", "other": "m"}
-"""The fault of the next touch: the page was mapped when it happened."""
+HINTS = {
+    "again": "nothing happened since the touch before it: is the entry gone?",
+    "evict": "the page is mapped: does evict drop it?",
+    "dontneed": "DONTNEED drops the entry: is the page gone from the cache too?",
+    "map": "closing a map drops its entries: is the page gone from the cache too?",
+    "cold": "no map held the page when it was evicted: where is it now?",
+    "other": "the file was read after it was evicted: where did the bytes go through?",
+}
 
 
 def _draw_story(seed: int) -> list[str]:
@@ -85,77 +91,56 @@ def question_2(seed: int) -> str:
     was = {"cold": "It is cold.", "other": "It was evicted, then read by path.read_bytes()."}
     lines = ["A file of one page is mapped (shared, mm).", f"{was[first]} Then:", "    mm[0]"]
     for act in rest:
-        lines += [f"    {ACTS[act]}"] * bool(ACTS[act]) + ["    mm[0]"]
+        lines += [f"    {ACTS[act][1]}"] * (act != "again") + ["    mm[0]"]
     return "\n".join([*lines, f"Which faults do the {1 + len(rest)} touches take?"])
 
 
 def exercise_2(answer, seed: int) -> Verdict:
     """Check a string of one character a touch: m, M or -."""
     story = _draw_story(seed)
-    if is_stub(answer):
-        return NOT_YET
-    if isinstance(answer, str):
-        answer = "".join(answer.split())
-    if not (isinstance(answer, str) and len(answer) == len(story) and set(answer) <= set("mM-")):
-        return hint(f"{len(story)} characters were asked for, each m, M or -.")
-    for at, (act, said) in enumerate(zip(story, answer, strict=True)):
-        if said != AFTER[act]:
-            return hint(f"touch {at + 1}: {_why(act, said)}")
-    return right("The cause decides: what was missing, nothing, the entry, or the page?")
-
-
-def _why(act: str, said: str) -> str:
-    if act == "again":
-        return "nothing happened since the touch before it: is the entry gone?"
-    if act == "evict":
-        return "the page is mapped: does evict get hold of it?"
-    if act == "cold":
-        return "no map held the page when it was evicted: where is it now?"
-    if said == "-":
-        return "is there an entry in the page table that leads to the page?"
-    if act == "dontneed":
-        return "DONTNEED drops the entry: is the page gone from the cache too?"
-    if act == "map":
-        return "closing a map drops its entries: is the page gone from the cache too?"
-    return "somebody read the file after it was evicted: where did the bytes go through?"
+    answer, verdict = letters(answer, len(story), "mM-")
+    if verdict:
+        return verdict
+    for at, (act, fault) in enumerate(zip(story, answer, strict=True)):
+        if fault != ACTS[act][0]:
+            words = HINTS[act]
+            if (fault, ACTS[act][0]) == ("-", "m"):
+                words = "is there an entry in the page table that leads to the page?"
+            return hint(f"touch {at + 1}: {words}")
+    return right("Each time ask what was missing: nothing, the entry, or the page itself.")
 
 
 def exercise_3(function) -> Verdict:
-    """Check a function that reads a span of a cold file and brings in no page too many."""
+    """Check a function that reads a span of a cold file and caches no other page."""
     n_pages, page = 64, mmap.PAGESIZE
     contents = random.Random(6).randbytes(n_pages * page)
     for start, end in ((20 * page + 100, 20 * page + 200), (41 * page - 50, 41 * page + 50)):
         with _cold_file(contents) as (path, is_cold):
             found, verdict = attempt(function, path, start, end)
             cached = measure.cached_pages(path)
+        cached = is_cold if is_missing(is_cold) else cached
         if verdict:
             return verdict
-        if found is None:
-            return hint("your function returned None: is `return` missing?")
-        is_bytes = isinstance(found, bytes | bytearray | memoryview)
-        if not is_bytes or bytes(found) != contents[start:end]:
+        if not isinstance(found, bytes | bytearray | memoryview) or found != contents[start:end]:
             return hint(f"expected the {end - start} bytes from start to end, found others.")
         needed = set(range(start // page, (end - 1) // page + 1))
-        if is_cold and cached is not None and set(cached.nonzero()[0].tolist()) != needed:
+        if not is_missing(cached) and set(cached.nonzero()[0].tolist()) != needed:
             return hint(
-                f"the bytes lie on {len(needed)} page{'s' * (len(needed) > 1)}, and "
-                f"{int(cached.sum())} came into the page cache: who brought the others, and "
-                "when must he be told?"
+                f"the bytes need pages: {len(needed)}. Into the page cache came: {cached.sum()}. "
+                "Who brought the others, and when must you say that you do not want them?"
             )
+    if is_missing(cached):
+        return right(f"The bytes are right. Pages in the cache: {cached}.")
     return right("No page too many.")
 
 
 @contextlib.contextmanager
 def _cold_file(contents: bytes):
-    """A file of our own that is cold, if any folder for temporary files is on a disk."""
-    for folder in (tempfile.gettempdir(), "/var/tmp", "."):
-        if not os.access(folder, os.W_OK):
-            continue
-        with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as own:
-            path = Path(own) / "read_cold.dat"
-            path.write_bytes(contents)
-            is_cold = measure.make_cold(path).n_cached == 0
-            if is_cold or folder == ".":
-                yield path, is_cold
-                return
-    raise OSError("expected a folder that can be written, found none: set TMPDIR")
+    """A file of our own, and whether it is cold; on a disk where a folder of ours is on one."""
+    others = [folder for folder in ("/var/tmp", ".") if os.access(folder, os.W_OK)]
+    folders = [tempfile.gettempdir(), *others]
+    folders.sort(key=lambda folder: measure.file_system(folder) in measure.MEMORY_ONLY)
+    with tempfile.TemporaryDirectory(dir=folders[0], ignore_cleanup_errors=True) as own:
+        path = Path(own) / "read_cold.dat"
+        path.write_bytes(contents)
+        yield path, measure.make_cold(path).is_cold

@@ -9,12 +9,16 @@ import traitlets
 
 from qm9lab.course import plots
 from qm9lab.course.page_grid import page_grid
+from qm9lab.measure import is_missing
 
 from . import pages
 
 HERE = Path(__file__).resolve().parent
 N_LINES = 6
 """Acts that the table under the map remembers."""
+
+MOST_RINGS = 8
+"""An act that touched more pages has no rings around them."""
 
 START = "Nothing has been done through this page map yet."
 
@@ -37,88 +41,63 @@ class PageMap(anywidget.AnyWidget):
     _css = HERE / "page_map.css"
     states = traitlets.Bytes().tag(sync=True)
     molecules = traitlets.Bytes().tag(sync=True)  # first and last on each page, little-endian i4
-    touched = traitlets.Bytes().tag(sync=True)  # one byte a page
+    touched = traitlets.List().tag(sync=True)  # pages with a ring
     facts = traitlets.Dict().tag(sync=True)  # what does not change: sizes, names, colours
-    said = traitlets.Unicode().tag(sync=True)
+    sentence = traitlets.Unicode().tag(sync=True)
     mode = traitlets.Unicode().tag(sync=True)
     lines = traitlets.List().tag(sync=True)
     step = traitlets.Int().tag(sync=True)  # set last: the view draws when it changes
 
     def __init__(self, session: pages.Session):
         self.session = session
-        known = pages.advice()
+        missing = {k: value for k, value in session.now._asdict().items() if is_missing(value)}
         facts = {
             "name": session.path.name,
-            "n_bytes": session.n_bytes,
             "n_pages": session.n_pages,
             "page_bytes": mmap.PAGESIZE,
             "columns": pages.columns(session.n_pages),
             "n_molecules": session.n_molecules,
-            "modes": [name for name in pages.MODES if name in known],
-            "actions": [name for name in pages.ACTIONS if name in known],
-            "looks": [[name, look.color] for name, look in plots.MEANINGS.items()],
-            "missing": pages.missing(session.now),
+            "modes": [name for name in pages.MODES if pages.ADVICE[name] is not None],
+            "actions": [name for name in pages.ACTIONS if pages.ADVICE[name] is not None],
+            "colours": [style.color for style in plots.MEANINGS.values()],
+            "unavailable": "; ".join(f"{name}: {value}" for name, value in missing.items()),
         }
-        on_pages = session.molecules_on(range(session.n_pages)).astype("<i4")
-        super().__init__(facts=facts, molecules=on_pages.tobytes())
+        super().__init__(facts=facts, molecules=session.molecules_by_page().astype("<i4").tobytes())
         self.on_msg(self._hear)
         self._show()
 
     def _hear(self, _widget, message: dict, _buffers) -> None:
-        """Do what the view asks for; then show what became of the pages."""
-        session, store = self.session, message.get("store", False)
-        acts = {
-            "page": lambda: session.touch(message["page"], store),
-            "molecule": lambda: session.touch_molecule(message["molecule"], store),
-            "scan": lambda: session.scan(store),
-            "cold": session.make_cold,
-            "flush": session.flush,
-            "drop": session.drop,
-            "look": session.look,
-            "advise": lambda: session.advise(message["name"]),
-        }
-        acts[message["act"]]()
+        """Call the session's method that the view asks for, then show what happened."""
+        getattr(self.session, message["act"])(*message.get("args", ()))
         self._show()
 
     def _show(self) -> None:
         session = self.session
-        last = session.steps[-1] if session.steps else None
-        touched = np.zeros(session.n_pages, np.uint8)
-        if last:
-            touched[list(last.touched)] = 1
         with self.hold_sync():
-            self.states = pages.states(session.now, session.n_pages).tobytes()
-            self.touched = touched.tobytes()
-            self.said = last.said if last else START
+            self.states = pages.packed(session.now, session.n_pages).tobytes()
+            touched = session.steps[-1].touched if session.steps else []
+            self.touched = touched if len(touched) <= MOST_RINGS else []
+            self.sentence = session.steps[-1].sentence if session.steps else START
             self.mode = session.mode
             self.lines = [_line(step) for step in session.steps[: -N_LINES - 1 : -1]]
             self.step = len(session.steps)
 
     def picture(self):
         """The same map as a Figure."""
-        session = self.session
-        figure = plots.new_figure(8.4, 3.4)
-        touched = session.steps[-1].touched if session.steps else ()
-        now = session.now
-        page_grid(
-            figure.subplots(),
-            now.cached,
-            now.mapped,
-            pages.columns(session.n_pages),
-            touched if len(touched) < 9 else None,
-            dirty=now.dirty,
-            copied=now.copied,
-        )
+        figure, now = plots.new_figure(8.4, 3.4), self.session.now
+        width = self.facts["columns"]
+        ax = figure.subplots()
+        page_grid(ax, now.cached, now.mapped, width, self.touched or None, now.dirty, now.copied)
         return figure
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        still = {"image/png": plots.png(self.picture()), "text/plain": self.said}
+        still = {"image/png": plots.png(self.picture()), "text/plain": self.sentence}
         return {**data, **still}, metadata
 
 
 def _line(step: pages.Step) -> list:
     """One line of the table: the act, its faults, and how many pages are in each state after."""
-    sums = [None if each is None else int(each.sum()) for each in step.after[:3]]
-    numbers = [step.faults.major, step.faults.minor, *sums]
-    return [step.name, *("?" if each is None else each for each in numbers)]
+    after = step.after
+    numbers = (step.faults.major, step.faults.minor, after.cached, after.mapped, after.dirty)
+    return [step.name, *("?" if is_missing(number) else int(np.sum(number)) for number in numbers)]

@@ -2,7 +2,7 @@
 
 import random
 
-from qm9lab.course.check import NOT_YET, Verdict, ask, hint, is_stub, number, right
+from qm9lab.course.check import Verdict, ask, hint, letters, number, right
 
 
 def _draw_table(seed: int) -> tuple[int, dict[str, tuple[int, int, str]]]:
@@ -34,12 +34,11 @@ def question_1(seed: int) -> str:
 
 def exercise_1(answer, seed: int) -> Verdict:
     """Check who is who."""
-    if is_stub(answer):
-        return NOT_YET
-    if isinstance(answer, str):
-        answer = "".join(answer.upper().replace(",", " ").split())
-    if not (isinstance(answer, str) and sorted(answer) == list("ABC")):
-        return hint("three different letters of A, B and C were asked for, such as 'ABC'.")
+    answer, verdict = letters(answer, 3, "ABC")
+    if verdict:
+        return verdict
+    if len(set(answer)) < 3:
+        return hint("three different letters were asked for, such as 'ABC'.")
     _, rows = _draw_table(seed)
     who = "".join(rows[letter][2] for letter in answer)
     if who == "rmo":

@@ -1,12 +1,9 @@
 """Checks of notebooks/09_sharing.ipynb."""
 
-import math
-import numbers
 import random
 from fractions import Fraction
-from typing import NamedTuple
 
-from qm9lab.course.check import NOT_YET, Verdict, ask, attempt, hint, is_stub, number, right
+from qm9lab.course.check import Verdict, ask, attempt, hint, not_numbers, number, right
 
 
 def _draw_tables(seed: int) -> tuple[dict[str, set[int]], dict[str, int]]:
@@ -36,8 +33,8 @@ def question_1(seed: int) -> str:
     ]
     return "\n".join(
         [
-            "Three processes map a file of 12 pages; no one is a fork of another, and nobody else",
-            "maps the file. Their page tables lead to these pages of it, and to anonymous pages:",
+            "Three processes map a file of 12 pages. None is a fork of another, and nobody else",
+            "maps it. Each has these pages of the file in its page table, and anonymous pages:",
             "      of the file: numbers      anonymous: how many",
             *rows,
             "How many pages are RSS, PSS and USS of A?",
@@ -47,67 +44,50 @@ def question_1(seed: int) -> str:
 
 def exercise_1(answer, seed: int) -> Verdict:
     """Check RSS, PSS and USS of A, in pages."""
-    if is_stub(answer) or (isinstance(answer, tuple) and any(map(is_stub, answer))):
-        return NOT_YET
-    if not isinstance(answer, tuple) or len(answer) != 3:
-        return hint("three numbers were asked for: RSS, PSS and USS.")
-    for each in answer:
-        if isinstance(each, bool) or not isinstance(each, numbers.Real) or not math.isfinite(each):
-            return hint(f"a number of pages was asked for, this is {each!r}.")
-    maps, own = _draw_tables(seed)
-    mappers = [sum(page in each for each in maps.values()) for page in maps["A"]]
-    rss, pss, uss = (round(float(each), 2) for each in answer)
-    shares = sum(Fraction(1, n) for n in mappers)
-    n_alone = mappers.count(1)
-    wrong = {
-        "RSS": {
-            len(mappers): "RSS counts all kinds of pages, anonymous ones too.",
-            len(mappers) + 1: "left are the numbers of pages, right is how many there are.",
-        },
-        "PSS": {
-            len(mappers) + own["A"]: "a page counts by the part that falls to A.",
-            shares: "who else has A's anonymous pages?",
-            Fraction(len(mappers), 3) + own["A"]: "count for each page who maps it.",
-            Fraction(len(mappers) + own["A"], 3): "who else has A's anonymous pages?",
-        },
-        "USS": {
-            n_alone: "nobody else has the anonymous pages either.",
-            own["A"]: "is there a page of the file that A alone maps?",
-            len(mappers) + own["A"]: "that is RSS: which pages has A alone?",
-        },
-    }
-    expected = {
-        "RSS": len(mappers) + own["A"],
-        "PSS": shares + own["A"],
-        "USS": n_alone + own["A"],
-    }
-    for (name, right_one), given in zip(expected.items(), (rss, pss, uss), strict=True):
-        if given != round(float(right_one), 2):
-            mistakes = {round(float(value), 2): words for value, words in wrong[name].items()}
-            otherwise = "go through the row page by page."
-            if abs(given - right_one) < 0.1:
-                otherwise = "almost; leave it as a sum of fractions, without rounding."
-            return hint(f"{name}: {mistakes.get(given, otherwise)}")
-    return right("If B ends now, PSS and USS of A grow, and A has done nothing.")
+    verdict = not_numbers(answer, 3)
+    if verdict:
+        return verdict
+    maps, anonymous = _draw_tables(seed)
+    own, mappers = anonymous["A"], [sum(page in m for m in maps.values()) for page in maps["A"]]
+    n, n_alone, shares = len(mappers), mappers.count(1), sum(Fraction(1, n) for n in mappers)
+    not_shared = "does anybody else have A's anonymous pages?"
+    rules = (
+        (
+            ("RSS", n + own),
+            (n, "RSS counts all kinds of pages, anonymous ones too."),
+            (n + 1, "the left column numbers the pages, the right one counts them."),
+        ),
+        (
+            ("PSS", shares + own),
+            (n + own, "a page counts only by A's share of it."),
+            (shares, not_shared),
+            (Fraction(n, 3) + own, "count, for each page, how many processes map it."),
+            (Fraction(n + own, 3), not_shared),
+        ),
+        (
+            ("USS", n_alone + own),
+            (n_alone, "the anonymous pages are A's alone, too."),
+            (own, "is there a page of the file that only A maps?"),
+            (n + own, "that is RSS. Which pages does only A have?"),
+        ),
+    )
+    for value, ((name, expected), *mistakes) in zip(answer, rules, strict=True):
+        if abs(value - expected) >= 0.006:
+            words = "go through the row page by page."
+            if abs(value - expected) < 0.1:
+                words = "almost. Write a sum of fractions, without rounding."
+            near = [words for wrong, words in mistakes if abs(value - wrong) < 0.006]
+            return hint(f"{name}: {[*near, words][0]}")
+    return right("If B ends now, A's PSS and USS grow, although A did nothing.")
 
 
-class _Table(NamedTuple):
-    """A file of ``size`` MiB, of which the processes with a map have touched ``part`` MiB.
+def _draw_readers(seed: int) -> tuple[int, int, int, list[tuple[int, int, int, int]]]:
+    """Size of a file in MiB, how much of it the maps have touched, how many map it, and a table.
 
-    ``rows`` has, for each process, RSS, PSS, USS and anonymous memory in MiB.
-    """
-
-    size: int
-    part: int
-    n_maps: int
-    rows: list[tuple[int, int, int, int]]
-
-
-def _draw_bill(seed: int) -> _Table:
-    """No sum of a column, alone or with the file, is what is gone.
-
-    For that the maps touch a part only, which is never one file when it is counted several times.
-    One or two use ``read()``, so that the cache has the whole file.
+    The table has, for each process, RSS, PSS, USS and anonymous memory in MiB. No sum of a column,
+    alone or with the file, is the total cost. So the maps touch only a part, which is never one
+    file when it is counted several times. One or two processes use ``read()``, so that the cache
+    has the whole file.
     """
     draw = random.Random(seed)
     size, n_maps = 72 * draw.randint(2, 7), draw.choice([0, 1, 2, 2, 3])
@@ -121,39 +101,35 @@ def _draw_bill(seed: int) -> _Table:
         else:
             rows.append((size + own,) * 4)
     draw.shuffle(rows)
-    return _Table(size, part, n_maps, rows)
+    return size, part, n_maps, rows
 
 
 def question_2(seed: int) -> str:
     """The question for ``seed``."""
-    size, part, n_maps, rows = _draw_bill(seed)
-    n_reads = len(rows) - n_maps
+    size, part, n_maps, rows = _draw_readers(seed)
     table = "\n".join(
         f"  {letter} {rss:7} {pss:6} {uss:6} {own:11}"
         for letter, (rss, pss, uss, own) in zip("ABCDE", rows, strict=False)
     )
-    who = f"{n_reads} {'process' if n_reads == 1 else 'processes'} got all of it with read()"
-    if n_maps == 1:
-        who += f"; 1 mapped it, and has touched {part} MiB of it"
-    elif n_maps:
-        who += f"; {n_maps} mapped it, and each has touched the same {part} MiB of it"
-    told = ask(
+    who = f"Of {len(rows)} processes {len(rows) - n_maps} got all of it with read()"
+    if n_maps:
+        who += f"; {n_maps} mapped it, and touched the same {part} MiB of it"
+    text = ask(
         f"A file of {size} MiB was cold. {who}. Now the page cache has all of its {size} MiB. "
         "What each process has added, in MiB:"
     )
     return (
-        f"{told}\n        RSS    PSS    USS   anonymous\n{table}\n"
-        "How many MiB of the machine's memory are gone, in all?"
+        f"{text}\n        RSS    PSS    USS   anonymous\n{table}\n"
+        "How many MiB of the machine's memory do they all cost together?"
     )
 
 
 def exercise_2(answer, seed: int) -> Verdict:
     """Check what all processes and the page cache take together."""
-    table = _draw_bill(seed)
-    size = table.size
-    rss, pss, uss, own = (sum(column) for column in zip(*table.rows, strict=True))
-    too_often = "pages of the cache that are mapped stand in RSS, PSS and USS: count each once."
-    no_cache = "the page cache has the file, too; in which of these numbers is it?"
+    size, _, _, rows = _draw_readers(seed)
+    rss, pss, uss, own = (sum(column) for column in zip(*rows, strict=True))
+    too_often = "RSS, PSS and USS include mapped pages of the cache: count each page once."
+    no_cache = "the page cache has the file, too. Which of these numbers includes it?"
     mistakes = dict.fromkeys((rss, rss + size, pss + size, uss + size), too_often)
     mistakes[pss] = "PSS finds the page cache only where somebody maps it."
     mistakes |= dict.fromkeys((own, uss), no_cache)
@@ -161,13 +137,13 @@ def exercise_2(answer, seed: int) -> Verdict:
         answer,
         own + size,
         mistakes,
-        "which memory has an owner, and which is the page cache's?",
-        "What they own, and the page cache once.",
+        "which memory has an owner, and which belongs to the page cache?",
+        "What they own, plus the page cache once.",
     )
 
 
 class _Shared:
-    """A number and a lock that keep a log: r, w for read and store, + and - for the lock."""
+    """A number and a lock that keep a log: r, w for read and write, + and - for the lock."""
 
     def __init__(self, value: int, fails: bool = False):
         self.value, self.fails, self.log, self.is_held = value, fails, "", False
@@ -200,14 +176,14 @@ class _Lock:
 
     def acquire(self, *args, **kwargs):
         if self._shared.is_held:
-            raise RuntimeError("asked for a lock that it has: it would wait for ever")
+            raise RuntimeError("asked for a lock that it already has: it would wait for ever")
         self._shared.is_held = True
         self._shared.log += "+"
         return True
 
     def release(self):
         if not self._shared.is_held:
-            raise RuntimeError("gave back a lock that it does not have")
+            raise RuntimeError("released a lock that it does not have")
         self._shared.is_held = False
         self._shared.log += "-"
 
@@ -220,42 +196,41 @@ class _Lock:
 def exercise_3(function) -> Verdict:
     """Check a function that adds to a shared number under a lock."""
     shared = _Shared(37)
-    _, verdict = attempt(function, shared, _Lock(shared), 5)
+    _, verdict = attempt(function, shared, _Lock(shared), 5, returns=False)
     return verdict or _judge_log(shared) or _judge_failed(function) or right(
-        "Nobody comes between read and store, and a failure leaves nobody waiting."
+        "Nobody can come between read and write, and a failure leaves nobody waiting."
     )  # fmt: skip
 
 
 def _judge_log(shared: _Shared) -> Verdict | None:
     log = shared.log
     if "w" not in log:
-        return hint("nothing was stored into counter[0].")
+        return hint("your function wrote nothing to counter[0].")
     if shared.value != 42:
-        return hint(f"the number was 37 and 5 were to be added; now it is {shared.value}.")
+        return hint(f"adding 5 to 37 should give 42, but the number is {shared.value}.")
     if "+" not in log:
-        return hint("it adds, but nobody asked for the lock.")
+        return hint("your function adds, but never asks for the lock.")
     if shared.is_held:
-        return hint("the lock was not given back: everybody else waits for ever.")
-    log = log[: log.rindex("w") + 1]  # a look after the last store does no harm
+        return hint("the lock was not released: everybody else waits for ever.")
+    log = log[: log.rindex("w") + 1]  # a read after the last write does no harm
     outside = "".join(part.partition("-")[2] for part in ("-" + log).split("+"))
     if "r" in outside:
-        return hint("the number was read without the lock: it may be old when you store.")
+        return hint("the number was read without the lock: it may be old when you write.")
     if "w" in outside:
-        return hint("it was stored when the lock had been given back.")
+        return hint("the number was written after the lock had been released.")
     if "r" not in log[: log.index("w")].rpartition("+")[2]:
-        return hint("the lock was given back between reading and storing.")
+        return hint("the lock was released between the read and the write.")
     return None
 
 
 def _judge_failed(function) -> Verdict | None:
-    """The store fails: the lock must come back all the same."""
+    """The write fails: the lock must be released all the same."""
     shared = _Shared(37, fails=True)
     try:
         function(shared, _Lock(shared), 5)
-    except OverflowError:
-        pass
     except Exception as error:
-        return hint(f"when a store failed, your function raised {type(error).__name__}: {error}")
+        if not isinstance(error, OverflowError):
+            return hint(f"a write failed, and your function raised {error!r}")
     if shared.is_held:
-        return hint("a store failed, and the lock stayed with you: what gives it back always?")
+        return hint("a write failed, and you kept the lock. What always releases it?")
     return None

@@ -1,195 +1,116 @@
-"""Processes that run a visible script, stay, and are told what to do through a pipe."""
+"""Processes that run a visible script, stay, and call its functions when they get their names."""
 
 import contextlib
 import mmap
-import os
-import queue
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
-from qm9lab.measure.pss import Footprint, footprint, total
+from qm9lab import processes
+from qm9lab.measure import Footprint, Missing, footprint, total
 
-TIMEOUT_S = 120.0
-# Stands behind each script: run the function that a line names, answer with what it returns, or
-# with the name of the OSError by which the system refuses.
-LISTEN = """
-print("ready", flush=True)
-for word in __import__("sys").stdin:
+
+def _load(folder, *args):
+    """In the new process: run the script as a module, and keep the module."""
+    import importlib
+    import sys
+
+    sys.path.append(str(folder))
+    sys.argv = ["script", *args]
+    return importlib.import_module("script")
+
+
+def _call(script, name):
+    """In the new process: call a function of the script; what it returns, or an OSError's name."""
     try:
-        print(globals()[word.strip()](), flush=True)
+        return str(getattr(script, name)()) if name else ""
     except OSError as error:
-        print(type(error).__name__, flush=True)
-"""
+        return type(error).__name__
 
 
 class Holder:
-    """A process that has run a script and waits: told the name of one of its functions, calls it.
+    """A process that has run a script, and calls one of its functions when it gets the name."""
 
-    Words and answers, a line each, go through pipes. When this process closes the pipe, or dies,
-    the other one ends by itself.
+    def __init__(self, process: processes.Held) -> None:
+        self.pid, self.end, self.receive = process.pid, process.end, process.receive
+        self._process = process
 
-    Parameters
-    ----------
-    script : str
-        Python source, shown in the lesson. It sees ``args`` as ``sys.argv[1:]``.
-    *args
-        Anything with a ``str()``.
+    def send(self, name: str) -> None:
+        """Start the function, and do not wait for the result, which ``receive()`` returns."""
+        self._process.send(_call, name)
 
-    Attributes
-    ----------
-    pid : int
-
-    Raises
-    ------
-    RuntimeError
-        When it ends in place of an answer, with its last words; TimeoutError if none comes.
-    """
-
-    def __init__(self, script: str, *args) -> None:
-        self._errors = tempfile.TemporaryFile()
-        own_group = {} if os.name == "nt" else {"start_new_session": True}
-        self._process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", "-c", script + LISTEN, *map(str, args)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            encoding="utf-8",
-            **own_group,
-        )
-        self.pid = self._process.pid
-        self._lines = queue.SimpleQueue()
-        # A pipe has no time limit of its own on every system; a queue has.
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        for line in self._process.stdout:
-            self._lines.put(line.rstrip("\n"))
-        self._lines.put(None)
-
-    def say(self, word: str) -> None:
-        """Tell it to call a function, and do not wait for the answer."""
-        with contextlib.suppress(OSError):  # it has ended: hear() says how
-            self._process.stdin.write(word + "\n")
-            self._process.stdin.flush()
-
-    def hear(self) -> str:
-        """Wait for its next line."""
-        try:
-            line = self._lines.get(timeout=TIMEOUT_S)
-        except queue.Empty:
-            raise TimeoutError(
-                f"expected a line from process {self.pid}, found none in {TIMEOUT_S:.0f} s"
-            ) from None
-        if line is None:
-            status = self._process.wait()
-            self._errors.seek(0)
-            words = self._errors.read().decode("utf-8", "replace").strip()
-            raise RuntimeError(f"expected an answer, found exit status {status}: {words}")
-        return line
-
-    def tell(self, word: str) -> str:
-        """Tell it to call a function, and wait for what that returns, as text."""
-        self.say(word)
-        return self.hear()
-
-    def leave(self) -> int | None:
-        """Close its standard input, wait until it has ended, and give its exit status."""
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        return self._process.wait(TIMEOUT_S)
-
-    def end(self) -> None:
-        """Kill it, with what it started, and wait for it; nothing if it has ended by itself."""
-        if self._process.poll() is None:  # not reaped: its number means nobody else
-            if os.name == "nt":
-                self._process.kill()
-            else:
-                with contextlib.suppress(PermissionError):  # macOS, of a group of zombies
-                    os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-        self._thread.join()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            with contextlib.suppress(OSError):
-                stream.close()
+    def call(self, name: str) -> str | Missing:
+        """Call the function, and return its result as text."""
+        return self._process.call(_call, name)
 
 
 @contextlib.contextmanager
 def holding(script: str, n: int, *args) -> Iterator[list[Holder]]:
-    """``n`` processes that have run the script, and wait; ended however the body ends."""
-    holders = []
-    try:
-        for _ in range(n):
-            holders.append(Holder(script, *args))
-        for holder in holders:
-            holder.hear()
-        yield holders
-    finally:
-        for holder in holders:
-            holder.end()
+    """``n`` processes that have run the script, and wait; they end however the body ends.
+
+    The script is Python source, which sees the texts of ``args`` as ``sys.argv[1:]``.
+    ProcessError if the script or one of its functions fails.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="script-")))
+        (folder / "script.py").write_text(script, encoding="utf-8")
+        texts = [str(arg) for arg in args]
+        held = [stack.enter_context(processes.hold(_load, folder, *texts)) for _ in range(n)]
+        for process in held:
+            process.call(_call, "")  # the first measured call does not pay for its import
+        yield [Holder(process) for process in held]
 
 
-class Told(NamedTuple):
-    """An answer, and the memory of the process and then of each that it has started, after it."""
+class Step(NamedTuple):
+    """A function's result, and the memory of the process and then of its children after it."""
 
-    answer: str
+    result: str | Missing
     memories: list[Footprint]
 
 
-def watch(holder: Holder, *words: str) -> dict[str, Told]:
-    """Tell a process word after word, and look at the memory of it and of its children.
+def watch(holder: Holder, *names: str) -> dict[str, Step]:
+    """Call one function after another: its name -> its result, and the memory after it.
 
-    Returns
-    -------
-    dict of str to Told
-        The word -> what came of it; before the first of them, under ``"start"``.
+    The state before the first one is under ``"start"``.
     """
-    told = {}
-    for word in ("start", *words):
-        answer = holder.tell(word) if word != "start" else ""
-        children = psutil.Process(holder.pid).children()
-        told[word] = Told(
-            answer, [footprint(pid) for pid in (holder.pid, *(c.pid for c in children))]
-        )
-    return told
+    steps = {}
+    for name in ("start", *names):
+        result = holder.call(name) if name != "start" else ""
+        pids = [holder.pid, *(child.pid for child in psutil.Process(holder.pid).children())]
+        steps[name] = Step(result, [footprint(pid) for pid in pids])
+    return steps
 
 
-def family(told: dict[str, Told]) -> dict[str, Footprint]:
-    """Memory of a process and its children together, after each word, beyond the start."""
-    sums = {word: total(each.memories) for word, each in told.items()}
-    return {word: each.since(sums["start"]) for word, each in sums.items()}
+def added_in_all(steps: dict[str, Step]) -> dict[str, Footprint]:
+    """Memory of a process and its children together, after each step, beyond the start."""
+    start = total(steps["start"].memories)
+    return {name: total(step.memories).since(start) for name, step in steps.items()}
 
 
-class Played(NamedTuple):
-    """The number in the end, and the answer to each step."""
+class Game(NamedTuple):
+    """The number at the end, and the result of each step."""
 
     number: int
-    answers: list[str]
+    results: list[str | Missing]
 
 
-def play(script: str, path: Path, story: str) -> Played:
-    """Two processes, A and B, change a number in a file by a story, from 0.
+def play(script: str, path: Path, story: str) -> Game:
+    """Two processes, A and B, change a number in a file, step by step, from 0.
 
-    Parameters
-    ----------
-    script : defines a function for each step; gets ``path``, a page of zeros
-    story : such as ``"A read, B read, A write"``; each step begins when the one before is done.
-        ``"AB add"`` tells both at once, and waits for both.
+    The script defines a function for each step, and gets ``path``, a page of zeros. In a story
+    such as ``"A read, B read, A write"`` each step begins when the one before is done.
+    ``"AB add"`` starts both at once, and waits for both.
     """
     path.write_bytes(bytes(mmap.PAGESIZE))
-    with holding(script, 2, path) as pair:
-        named, answers = dict(zip("AB", pair, strict=True)), []
+    with holding(script, 2, path) as (a, b):
+        named, results = {"A": a, "B": b}, []
         for step in story.split(", "):
-            names, word = step.split()
-            for name in names:
-                named[name].say(word)
-            answers += [named[name].hear() for name in names]
-    return Played(int.from_bytes(path.read_bytes()[:8], sys.byteorder), answers)
+            letters, name = step.split()
+            for letter in letters:
+                named[letter].send(name)
+            results += [named[letter].receive() for letter in letters]
+    return Game(int.from_bytes(path.read_bytes()[:8], sys.byteorder), results)

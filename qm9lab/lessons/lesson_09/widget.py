@@ -1,4 +1,4 @@
-"""The sharing dashboard (lesson 09): how many readers, how many of them copy -> the bill."""
+"""The sharing dashboard: how many readers, how many of them copy -> the total cost."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ MOST = 8
 
 
 def sharing_dashboard(draw: Callable[..., tuple[Figure, str]], mixes) -> View:
-    """How many processes get the file, and which of them with ``read()`` (lesson 09).
+    """How many processes read the file, and which of them with ``read()``.
 
     ``draw(n=..., with_read=...)`` with one of ``mixes`` starts the processes, measures, ends them,
     and returns the picture and its sentence.

@@ -28,7 +28,7 @@ def question_1(seed: int) -> str:
     """The question for ``seed``."""
     page, record, chosen = _draw_records(seed)
     return ask(
-        f"Pages of {page:,} bytes. A file holds records of {record:,} bytes, one behind the "
+        f"Pages of {page:,} bytes. A file holds records of {record:,} bytes, one after the "
         f"other: record 0 begins at offset 0. A program maps the records {chosen[0]}, {chosen[1]} "
         f"and {chosen[2]}, each in a map of its own that begins on the page of the record's first "
         "byte, and reads them. How many of the bytes that RSS counts for the three maps did the "
@@ -102,7 +102,7 @@ def exercise_2(answer, seed: int) -> Verdict:
         max(sizes),
         {
             sum(sizes): "that is all that is free. Does a map come in several pieces?",
-            max(sizes[1:-1]): "are there holes before the first region and behind the last?",
+            max(sizes[1:-1]): "are there holes before the first region and after the last?",
             max(end - start for start, end in regions): "that is the largest region, which is "
             "taken.",
             max(sizes) << 20: "MiB were asked for.",
@@ -136,8 +136,6 @@ def exercise_3(function) -> Verdict:
 
 def _judge_range(found, contents: bytes, offset: int, length: int) -> Verdict | None:
     """The hint for one answer, or None if it is right."""
-    if found is None:
-        return hint("your function returned None: is `return` missing?")
     if isinstance(found, mmap.mmap):
         return hint("that is a map, and it begins where its page does: give a view of the bytes.")
     if isinstance(found, bytes | bytearray):
@@ -154,6 +152,6 @@ def _judge_range(found, contents: bytes, offset: int, length: int) -> Verdict | 
     if len(found.obj) > offset % mmap.ALLOCATIONGRANULARITY + length:
         return hint(
             f"the bytes are right, but the map is {len(found.obj):,} bytes long for {length:,} "
-            "that were asked for: which of those before and behind them does it need?"
+            "that were asked for: which of those before and after them does it need?"
         )
     return None

@@ -3,6 +3,8 @@
 import random
 import sys
 
+import numpy as np
+
 from qm9lab.course.check import Verdict, ask, attempt, hint, number, right
 
 
@@ -36,6 +38,7 @@ def exercise_1(answer, seed: int) -> Verdict:
     def at_least(n_bytes):
         return -(-n_bytes // page)
 
+    neighbours = "that is when the molecules are neighbours, so that their bytes lie together."
     return number(
         answer,
         n * (at_most(short) + at_most(long)),
@@ -43,12 +46,8 @@ def exercise_1(answer, seed: int) -> Verdict:
             n * (at_least(short) + at_least(long)): (
                 "that is when each piece begins at the beginning of a page. May it begin elsewhere?"
             ),
-            at_least(n * (short + long)): (
-                "that is when the molecules are neighbours, so that their bytes lie together."
-            ),
-            at_least(n * short) + at_least(n * long): (
-                "that is when the molecules are neighbours, so that their bytes lie together."
-            ),
+            at_least(n * (short + long)): neighbours,
+            at_least(n * short) + at_least(n * long): neighbours,
             at_most(short) + at_most(long): "those are the pages of one molecule.",
             n * (1 + at_most(long)): "may a piece that is shorter than a page lie on two?",
             n * 4: "the long piece is longer than a page.",
@@ -59,44 +58,41 @@ def exercise_1(answer, seed: int) -> Verdict:
     )
 
 
-def _draw_family(seed: int) -> tuple[int, int, int, int]:
-    """MiB of the data set, workers, MiB that each copies by storing, MiB of its own objects."""
+def _draw_workers(seed: int) -> tuple[int, int, int, int]:
+    """MiB of the data set, workers, MiB that each writes to, MiB of its own objects."""
     draw = random.Random(seed)
-    return (
-        draw.randrange(200, 900),
-        draw.randrange(2, 9),
-        draw.randrange(11, 40),
-        draw.randrange(2, 10),
-    )
+    return tuple(draw.randrange(*ends) for ends in ((200, 900), (2, 9), (11, 40), (2, 10)))
 
 
 def question_2(seed: int) -> str:
     """The question for ``seed``."""
-    held, n_workers, stored, made = _draw_family(seed)
+    held, n_workers, written, made = _draw_workers(seed)
     return ask(
         f"A parent holds a data set of {held} MiB in memory and forks {n_workers} workers. Each "
-        f"worker stores to {stored} MiB of the pages that it shares with its parent (to look at a "
-        f"Python string is to store its reference count), and keeps {made} MiB of new objects. How "
-        "many MiB of anonymous memory have parent and workers together for the data set, the "
+        f"worker writes to {written} MiB of the pages that it shares with its parent (using a "
+        f"Python string changes its reference count), and keeps {made} MiB of new objects. How "
+        "many MiB of anonymous memory do parent and workers have together for the data set, the "
         "copies and the new objects, each page counted once?"
     )
 
 
 def exercise_2(answer, seed: int) -> Verdict:
     """Check what parent and forked workers own together."""
-    held, n, stored, made = _draw_family(seed)
+    held, n, written, made = _draw_workers(seed)
+    not_copied = "does fork copy a page that nobody writes to?"
+    copied = "what happens to a shared page when a worker writes to it?"
     return number(
         answer,
-        held + n * (stored + made),
+        held + n * (written + made),
         {
-            (n + 1) * held: "that counts it once a process. Does fork copy what nobody stores to?",
-            (n + 1) * held + n * made: "does fork copy a page that nobody stores to?",
-            (n + 1) * held + n * (stored + made): "does fork copy a page that nobody stores to?",
-            held: "what happens to a shared page when a worker stores to it?",
-            held + n * made: "what happens to a shared page when a worker stores to it?",
-            held + n * stored: "the objects that a worker keeps are in its memory, too.",
-            held + stored + made: "that is with one worker.",
-            n * (stored + made): "the parent's own pages count as well.",
+            (n + 1) * held: f"that counts it once a process. {not_copied.capitalize()}",
+            (n + 1) * held + n * made: not_copied,
+            (n + 1) * held + n * (written + made): not_copied,
+            held: copied,
+            held + n * made: copied,
+            held + n * written: "the objects that a worker keeps are in its memory, too.",
+            held + written + made: "that is with one worker.",
+            n * (written + made): "the parent's own pages count as well.",
         },
         "start with the parent's pages. Which pages does each worker add to them?",
         "Over a map the first term is gone: nobody owns the data.",
@@ -111,37 +107,40 @@ def exercise_3(in_blocks) -> Verdict:
     before, orders = _generators(), []
     for n, block, seed in (*CASES, CASES[1]):
         result, verdict = attempt(in_blocks, n, block, seed)
+        verdict = verdict or _wrong_type(result)
         if verdict:
             return verdict
-        if hasattr(result, "__iter__") and not hasattr(result, "__len__"):
-            return hint(
-                f"expected a list, an array or a tensor, found a {type(result).__name__}. A "
-                "DataLoader asks for the length, and begins anew in every epoch."
-            )
-        try:
-            if any(map(_is_list, result)):
-                return hint("expected a list of numbers, found one of lists: join the blocks.")
-            order = [int(number) for number in result]
-        except (TypeError, ValueError):
-            return hint(f"expected a list of numbers, found a {type(result).__name__}.")
-        if verdict := _problem(order, n, block):
+        orders.append([int(number) for number in result])
+        verdict = _problem(orders[-1], n, block)
+        if verdict:
             return verdict
-        orders.append(order)
     if orders[1] != orders[-1]:
         return hint("two calls with the same seed gave two orders: nobody can repeat that training")
     if orders[1] == orders[2]:
         return hint("two seeds gave the same order.")
     if before != _generators():
         return hint(
-            "your function has changed a generator that all share: what others draw from it is "
-            "another number now. Make one of your own from the seed."
+            "your function has changed a generator that all share: others draw another number "
+            "from it now. Make one of your own from the seed."
         )
     return right("sampler=in_blocks(...) in the DataLoader, and a block's pages come together.")
 
 
-def _is_list(part) -> bool:
-    """Whether this is several numbers; a tensor without a dimension is one."""
-    return bool(getattr(part, "ndim", hasattr(part, "__len__") and not isinstance(part, str)))
+def _wrong_type(result) -> Verdict | None:
+    """What is wrong with the type of an order, or None."""
+    kind = type(result).__name__
+    if hasattr(result, "__iter__") and not hasattr(result, "__len__"):
+        return hint(
+            f"expected a list, an array or a tensor, found a {kind}. A DataLoader asks for the "
+            "length, and reads the order again in every epoch."
+        )
+    try:
+        if any(np.ndim(part) for part in result):
+            return hint("expected a list of numbers, found one of lists: join the blocks.")
+        [int(number) for number in result]
+    except (TypeError, ValueError):
+        return hint(f"expected a list of numbers, found a {kind}.")
+    return None
 
 
 def _problem(order: list[int], n: int, block: int) -> Verdict | None:
@@ -159,24 +158,23 @@ def _problem(order: list[int], n: int, block: int) -> Verdict | None:
             return hint("the molecules of a block do not all come one after another.")
         blocks.append(part)
         at += len(part)
-    if n < 100:  # so few may stand in order by chance
+    long_blocks = [part for part in blocks if len(part) > 10]
+    if not long_blocks:  # so few may stand in order by chance
         return None
     if blocks == sorted(blocks, key=min):
         return hint("the blocks come in the order of the file.")
-    if any(part == sorted(part) for part in blocks if len(part) > 10):
+    if any(part == sorted(part) for part in long_blocks):
         return hint("within a block the molecules stand in the order of the file.")
-    ways = [tuple(number - min(part) for number in part) for part in blocks if len(part) > 10]
-    if len(set(ways)) < len(ways):
-        return hint("blocks are shuffled in the same way: draw anew for each.")
+    shuffles = {tuple(number - min(part) for number in part) for part in long_blocks}
+    if len(shuffles) < len(long_blocks):
+        return hint("blocks are shuffled in the same way: draw again for each.")
     return None
 
 
 def _generators() -> list:
     """The state of every generator that all code of this process shares."""
-    states = [random.getstate()]
-    if "numpy" in sys.modules:
-        state = sys.modules["numpy"].random.get_state()
-        states.append((state[1].tolist(), *state[2:]))
+    kind, keys, *rest = np.random.get_state()
+    states = [random.getstate(), kind, keys.tolist(), rest]
     if "torch" in sys.modules:
         states.append(sys.modules["torch"].random.get_rng_state().tolist())
     return states

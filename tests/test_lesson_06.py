@@ -1,7 +1,7 @@
 """The live page map without a browser: what it shows is what the kernel says, after each act.
 
-The second instrument is the kernel read again by hand: /proc/self/pagemap and mincore(2) through
-no code of the package, and util-linux's ``fincore`` for counts.
+The kernel is asked a second time without the package: /proc/self/pagemap and mincore(2) here, and
+util-linux's ``fincore`` for counts.
 """
 
 import ctypes
@@ -19,9 +19,8 @@ import numpy as np
 import pytest
 
 from qm9lab import measure
-from qm9lab.lessons.lesson_06 import pages
-from qm9lab.lessons.lesson_06 import widget as page_map_widget
-from qm9lab.measure import Faults, PageMap
+from qm9lab.lessons.lesson_06 import pages, widget
+from qm9lab.measure import Faults, Missing, PageStates
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = mmap.PAGESIZE
@@ -32,21 +31,25 @@ RECORD = 1000
 
 @pytest.fixture
 def path():
-    """A file on the disk of the repository, where pages can be evicted as a rule."""
+    """A file in the repository's folder, which usually lies on a disk."""
     with tempfile.TemporaryDirectory(dir=ROOT, prefix="page-map-") as folder:
         path = Path(folder) / "pages.dat"
         path.write_bytes(os.urandom(N_PAGES * PAGE - 100))
-        if LINUX and measure.make_cold(path).n_cached != 0:
-            pytest.skip("not available here: this folder's files cannot be made cold")
+        if LINUX and measure.file_system(path) in measure.MEMORY_ONLY:
+            pytest.skip("not available here: this folder is in memory, its files stay cached")
+        if LINUX:
+            assert measure.make_cold(path).is_cold
         yield path
 
 
-def session_of(path, **how):
-    def map_file():
-        with open(path, "r+b") as f:
-            return mmap.mmap(f.fileno(), 0, **how)
+def map_file(path, **how):
+    with open(path, "r+b") as f:
+        return mmap.mmap(f.fileno(), 0, **how)
 
-    return pages.Session(path, map_file, range(0, path.stat().st_size, RECORD))
+
+def session_of(path, **how):
+    starts = range(0, path.stat().st_size, RECORD)
+    return pages.Session(path, lambda: map_file(path, **how), starts)
 
 
 @pytest.fixture
@@ -96,7 +99,7 @@ OFTEN = ["read", "store", "molecule", "advise", "drop", "cold", "flush", "look",
 @pytest.mark.parametrize("seed", range(12))
 def test_after_each_act_the_map_is_what_the_kernel_says(seed, path, session):
     contents, draw = path.read_bytes(), random.Random(seed)
-    view = page_map_widget.PageMap(session)
+    view = widget.PageMap(session)
     for n, act in enumerate(draw.choices(OFTEN, [6, 4, 4, 4, 2, 2, 1, 1, 1], k=25)):
         ACTS[act](session, draw)
         deadline = time.monotonic() + 5
@@ -125,48 +128,49 @@ def test_what_each_act_does(path, session):
     if not LINUX:
         pytest.skip("the counts are Linux's")
     session.make_cold()
-    assert "No page is left" in session.steps[-1].said
+    assert "No page is left" in session.steps[-1].sentence
     session.advise("RANDOM")
     assert session.mode == "RANDOM"
     step = session.touch(300)
-    assert step.faults[:2] == (0, 1) and "on disk only" in step.said
+    assert step.faults[:2] == (0, 1) and "on disk only" in step.sentence
     assert session.now.cached.sum() == session.now.mapped.sum() == 1
     step = session.touch(300)
-    assert step.faults[:2] == (0, 0) and "mapped already" in step.said
-    assert "No other page changed" in step.said
+    assert step.faults[:2] == (0, 0) and "mapped already" in step.sentence
+    assert "No other page changed" in step.sentence
     step = session.touch(300, store=True)
     assert step.faults[:2] == (1, 0) and session.now.dirty.sum() == 1
     step = session.make_cold()
-    assert "1 page stayed: what is mapped is not evicted" in step.said
+    assert "1 page stayed: what is mapped is not evicted" in step.sentence
     assert not session.now.dirty.any()
     session.touch(301, store=True)
-    assert "became clean" in session.flush().said and not session.now.dirty.any()
+    assert "no longer dirty" in session.flush().sentence and not session.now.dirty.any()
     step = session.advise("DONTNEED")
-    assert "2 were unmapped" in step.said and session.now.cached.sum() == 2
+    assert "2 no longer mapped" in step.sentence and session.now.cached.sum() == 2
     step = session.touch(300)
-    assert step.faults[:2] == (1, 0) and "in the page cache, but not" in step.said
+    assert step.faults[:2] == (1, 0) and "in the page cache, but not" in step.sentence
     session.drop()
     assert session.mode == "NORMAL" and not session.now.mapped.any()
     session.scan()
-    assert session.now.mapped.all() and session.steps[-1].touched == tuple(range(N_PAGES))
+    assert session.now.mapped.all() and session.steps[-1].touched == list(range(N_PAGES))
 
 
-def test_populate_read_maps_all_or_says_why_not(session):
+@pytest.mark.skipif(not LINUX, reason="Linux's advice")
+def test_populate_read_maps_all_or_gives_the_reason(session):
     step = session.advise("POPULATE_READ")
-    assert session.now.mapped is None or session.now.mapped.all() or "not available" in step.said
+    assert session.now.mapped.all() or "not available here, because" in step.sentence
 
 
-def test_advice_that_the_kernel_refuses_is_said(session, monkeypatch):
-    monkeypatch.setattr(pages, "advice", lambda: {"POPULATE_READ": 9999})
-    said = session.advise("POPULATE_READ").said
-    assert said.startswith("madvise POPULATE_READ: not available here, because madvise said")
-    assert "has no MADV_RANDOM" in session.advise("RANDOM").said and session.mode == "NORMAL"
+def test_advice_that_the_kernel_refuses_is_reported(session, monkeypatch):
+    monkeypatch.setattr(pages, "ADVICE", {"POPULATE_READ": 9999, "RANDOM": None})
+    sentence = session.advise("POPULATE_READ").sentence
+    assert sentence.startswith("madvise POPULATE_READ: not available here, because [Errno 22]")
+    assert "has no MADV_RANDOM" in session.advise("RANDOM").sentence and session.mode == "NORMAL"
 
 
 def test_a_map_to_read_only_says_that_it_cannot_be_stored_to(path):
     session = session_of(path, access=mmap.ACCESS_READ)
-    assert "Store to page 3: " in session.touch(3, store=True).said
-    assert "can't modify" in session.steps[-1].said
+    assert "Store to page 3: " in session.touch(3, store=True).sentence
+    assert "can't modify" in session.steps[-1].sentence
     session.mm.close()
 
 
@@ -174,7 +178,7 @@ def test_a_map_to_read_only_says_that_it_cannot_be_stored_to(path):
 def test_a_store_to_a_private_map_is_a_copy(path):
     session = session_of(path, access=mmap.ACCESS_COPY)
     session.touch(7, store=True)
-    states = pages.states(session.now, session.n_pages)
+    states = pages.packed(session.now, session.n_pages)
     assert np.flatnonzero(states & pages.COPIED).tolist() == [7] and not session.now.dirty.any()
     session.advise("DONTNEED")
     assert not session.now.copied.any()
@@ -187,11 +191,13 @@ def test_molecules_and_their_pages(session):
     on_page = [[] for _ in range(N_PAGES)]
     for molecule, span in enumerate(spans):
         touched = sorted({byte // PAGE for byte in (span[0], span[-1])})
-        assert session.pages_of(molecule) == tuple(touched)
         for page in touched:
             on_page[page].append(molecule)
-    found = session.molecules_on(range(N_PAGES)).tolist()
+    found = session.molecules_by_page().tolist()
     assert found == [[each[0], each[-1]] for each in on_page]
+    for molecule in (0, 4, 2000, len(spans) - 1):
+        on = [page for page, numbers in enumerate(on_page) if molecule in numbers]
+        assert session.touch_molecule(molecule).touched == on
 
 
 @pytest.mark.parametrize("call", ["touch", "touch_molecule"])
@@ -202,75 +208,77 @@ def test_a_page_or_molecule_that_is_not_there_is_refused(session, call):
 
 
 def test_without_molecules(path):
-    session = session_of(path)
-    session.starts_bytes = None
-    assert session.n_molecules == 0 and session.molecules_on([0, 1]).tolist() == [[-1, -1]] * 2
+    session = pages.Session(path, lambda: map_file(path))
+    assert session.n_molecules == 0 and (session.molecules_by_page() == -1).all()
     session.mm.close()
 
 
-def test_what_the_system_does_not_tell_is_unknown_and_said(session, monkeypatch):
-    why = "cached: not available here, because Windows has no mincore; dirty: not available here"
-    nothing = PageMap(None, None, None, None, why)
-    no_faults = Faults(None, None, "not available here, because psutil counts no faults")
-    monkeypatch.setattr(measure, "page_map", lambda path, mm: nothing)
-    monkeypatch.setattr(measure, "cached_pages", lambda path: None)
+def test_what_the_system_does_not_show_is_unknown_and_has_its_reason(session, monkeypatch):
+    monkeypatch.delenv("QM9LAB_STRICT", raising=False)
+    no_mincore, no_proc = Missing("Windows has no mincore"), Missing("Windows has no /proc")
+    nothing = PageStates(no_mincore, no_proc, no_mincore, no_proc)
+    no_faults = Faults(*[Missing("psutil counts no faults")] * 2, "")
+    monkeypatch.setattr(measure, "page_states", lambda path, mm: nothing)
+    monkeypatch.setattr(measure, "cached_pages", lambda path: no_mincore)
     monkeypatch.setattr(measure, "faults", lambda thread: no_faults)
     session.now = nothing
-    view = page_map_widget.PageMap(session)
+    view = widget.PageMap(session)
     for message in MESSAGES:
         view._hear(view, message, [])
     session.make_cold()
-    assert "cannot be told (cached: not available here" in session.steps[-1].said
-    assert "psutil counts no faults" in session.touch(3).said
+    assert f"Whether it is cold is {no_mincore}" in session.steps[-1].sentence
+    sentence = session.touch(3).sentence
+    assert f"minor faults {no_faults.minor}. The cause is {no_mincore}" in sentence
     assert set(view.states) == {pages.UNKNOWN}
-    assert view.facts["missing"] == why and view.lines[0][1:] == ["?"] * 5
+    why = f"cached: {no_mincore}; mapped: {no_proc}; dirty: {no_mincore}; copied: {no_proc}"
+    assert view.facts["unavailable"] == why and view.lines[0][1:] == ["?"] * 5
     assert view._repr_mimebundle_()[0]["image/png"][:4] == b"\x89PNG"
 
 
 def test_a_system_that_counts_both_kinds_together(session, monkeypatch):
-    together = Faults(5, None, "psutil num_page_faults: minor and major together")
-    monkeypatch.setattr(measure, "faults", lambda thread: together._replace(minor=0))
-    assert "0 faults, minor and major together" in session.touch(3).said
+    monkeypatch.delenv("QM9LAB_STRICT", raising=False)
+    together = Faults(0, Missing("Windows counts both together"), "psutil num_page_faults")
+    monkeypatch.setattr(measure, "faults", lambda thread: together)
+    assert f"major faults {together.major}, 0 minor faults" in session.touch(3).sentence
 
 
 MESSAGES = [
-    {"act": "page", "page": 5, "store": False},
-    {"act": "page", "page": 5, "store": True},
-    {"act": "molecule", "molecule": 9, "store": False},
-    {"act": "scan", "store": False},
-    {"act": "flush", "store": False},
-    {"act": "advise", "name": "RANDOM", "store": False},
-    {"act": "drop", "store": False},
-    {"act": "cold", "store": False},
-    {"act": "look", "store": False},
+    {"act": "touch", "args": [5, False]},
+    {"act": "touch", "args": [5, True]},
+    {"act": "touch_molecule", "args": [9, False]},
+    {"act": "scan", "args": [False]},
+    {"act": "advise", "args": ["RANDOM"]},
+    *({"act": act, "args": []} for act in ("flush", "drop", "make_cold", "look")),
 ]
 
 
 def test_the_widget_does_what_it_is_asked_and_shows_it(session):
-    view = page_map_widget.PageMap(session)
-    assert view.said == page_map_widget.START and view.step == 0
-    assert view.facts["n_pages"] == N_PAGES and view.facts["missing"] in ("", session.now.source)
+    view = widget.PageMap(session)
+    assert view.sentence == widget.START and view.step == 0
+    assert view.facts["n_pages"] == N_PAGES and (not LINUX or view.facts["unavailable"] == "")
     for n, message in enumerate(MESSAGES, 1):
         view._hear(view, message, [])
-        assert view.step == len(session.steps) == n and view.said == session.steps[-1].said
-        assert len(view.states) == len(view.touched) == N_PAGES
+        assert view.step == len(session.steps) == n and view.sentence == session.steps[-1].sentence
+        touched = session.steps[-1].touched
+        assert len(view.states) == N_PAGES
+        assert view.touched == (touched if len(touched) <= widget.MOST_RINGS else [])
         assert view.mode == session.mode
     assert [line[0] for line in view.lines] == [step.name for step in session.steps[:-7:-1]]
     first = np.frombuffer(view.molecules, "<i4").reshape(-1, 2)
-    assert np.array_equal(first, session.molecules_on(range(N_PAGES)))
+    assert np.array_equal(first, session.molecules_by_page())
 
 
 def test_the_widget_shows_a_picture_and_a_sentence_where_it_is_not_live(session):
-    view = page_map_widget.PageMap(session)
+    view = widget.PageMap(session)
     session.touch(3)
     view._show()
     data, _ = view._repr_mimebundle_()
-    assert data["image/png"][:4] == b"\x89PNG" and data["text/plain"] == session.steps[-1].said
+    assert data["image/png"][:4] == b"\x89PNG" and data["text/plain"] == session.steps[-1].sentence
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
 def test_the_view_asks_for_nothing_from_the_web():
-    folder = Path(page_map_widget.__file__).parent
+    folder = Path(widget.__file__).parent
     for name in ("page_map.js", "page_map.css"):
         source = (folder / name).read_text(encoding="utf-8")
         assert "http" not in source and "import " not in source and "@import" not in source
@@ -293,13 +301,13 @@ def test_128_mib_are_shown_within_a_tenth_of_a_second():
             for _ in range(128):
                 f.write(bytes(1 << 20))
         session = session_of(path)
-        view = page_map_widget.PageMap(session)
-        for page in range(0, session.n_pages, 2):  # every second page dirty: the slowest to tell
+        view = widget.PageMap(session)
+        for page in range(0, session.n_pages, 2):  # every second page dirty: the slowest
             session.mm[page * PAGE] = 0
         elapsed_s = []
         for _ in range(5):
             start_s = time.perf_counter()
-            view._hear(view, {"act": "page", "page": 7}, [])
+            view._hear(view, {"act": "touch", "args": [7]}, [])
             elapsed_s.append(time.perf_counter() - start_s)
         session.mm.close()
     assert min(elapsed_s) < 0.1, elapsed_s

@@ -1,6 +1,6 @@
-"""Lesson 09: processes that hold something at once, and what is said of their memory.
+"""Lesson 09: processes that hold something at once, and their memory.
 
-The second instrument for PSS and USS is counting by hand: which pages of the file each process has
+The second measurement of PSS and USS counts pages itself: which pages of the file each process has
 mapped (bit 63 of /proc/PID/pagemap), and how many processes have each.
 """
 
@@ -8,19 +8,17 @@ import ast
 import json
 import mmap
 import os
-import time
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import psutil
 import pytest
-from nbclient import NotebookClient
-from test_lazy import Watch
 
-from qm9lab import measure, qm9
+from qm9lab import measure, processes, qm9
 from qm9lab.course import folders, plots
 from qm9lab.lessons.lesson_09 import holders, pictures, readers
+from qm9lab.measure.missing import STRICT
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "09_sharing.ipynb"
@@ -28,7 +26,7 @@ MIB = 1 << 20
 PAGE = mmap.PAGESIZE
 
 needs_pss = pytest.mark.skipif(
-    measure.footprint().pss_anonymous_bytes is None, reason="needs /proc/PID/smaps_rollup"
+    not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc/PID/smaps_rollup"
 )
 
 
@@ -49,6 +47,15 @@ def scripts():
             if name.isupper() and name != "MIXES":
                 found[name] = eval(compile(ast.Expression(value), name, "eval"), {}, found)
     return found
+
+
+@pytest.fixture(scope="module")
+def one_by_one():
+    """The function that a cell of the lesson defines."""
+    (source,) = (source for source in code_of() if source.startswith("def one_by_one"))
+    names = vars(holders) | vars(readers) | {"measure": measure}
+    exec(source, names)
+    return names["one_by_one"]
 
 
 @pytest.fixture
@@ -91,74 +98,35 @@ def who(): return os.getpid()
 def args(): return sys.argv[1:]
 def refuse(): raise PermissionError(13, "no")
 def fail(): raise ValueError("oh no")
-def workers():
-    import subprocess
-    one = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    globals()["kept"] = one
-    return one.pid
 """
 
 
 def test_processes_answer_in_order_and_are_gone_after_the_with():
     with holders.holding(ECHO, 3, "a b", 5) as three:
-        assert [int(each.tell("who")) for each in three] == [each.pid for each in three]
-        assert three[0].tell("args") == "['a b', '5']"
-        assert three[1].tell("refuse") == "PermissionError"
+        assert [int(each.call("who")) for each in three] == [each.pid for each in three]
+        assert three[0].call("args") == "['a b', '5']"
+        assert three[1].call("refuse") == "PermissionError"
         for each in three:
-            each.say("who")
-        assert [int(each.hear()) for each in three] == [each.pid for each in three]
-        assert three[2].leave() == 0
+            each.send("who")
+        assert [int(each.receive()) for each in three] == [each.pid for each in three]
+        assert three[2].end() == 0
     assert not any(psutil.pid_exists(each.pid) for each in three)
 
 
-def test_an_error_ends_it_and_is_told_with_its_last_words():
-    with (
-        pytest.raises(RuntimeError, match="(?s)exit status 1.*oh no"),
-        holders.holding(ECHO, 1) as a,
-    ):
-        a[0].tell("fail")
-    with pytest.raises(RuntimeError, match="exit status 3"):
+def test_a_script_or_a_function_that_fails_is_an_error_with_its_last_words():
+    with holders.holding(ECHO, 1) as (one,):
+        with pytest.raises(processes.ProcessError, match="ValueError: oh no"):
+            one.call("fail")
+    with pytest.raises(processes.ProcessError, match="exit status 3"):
         with holders.holding("raise SystemExit(3)", 2):
             pass
 
 
-def is_alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_all_are_ended_when_the_body_fails_and_what_they_started_too():
-    with pytest.raises(ZeroDivisionError), holders.holding(ECHO, 2) as pair:
-        started = int(pair[0].tell("workers"))
-        assert psutil.pid_exists(started)
-        raise ZeroDivisionError
-    # The signal was sent to the group; one that is busy dying is no child of ours to wait for.
-    deadline_s = time.monotonic() + 30
-    while os.name != "nt" and is_alive(started):
-        assert time.monotonic() < deadline_s, "what the first one started was not ended"
-        time.sleep(0.01)
-    assert not any(psutil.pid_exists(each.pid) for each in pair)
-
-
-def test_one_that_says_nothing_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr(holders, "TIMEOUT_S", 0.2)
-    with pytest.raises(TimeoutError, match="expected a line from process"):
-        with holders.holding("input()", 1):
-            pass
-
-
-def test_memory_of_nobody_and_sums_with_a_gap():
-    with holders.holding("", 1) as (one,):
-        assert one.leave() == 0
-    with pytest.raises(ProcessLookupError, match=str(one.pid)):
-        measure.footprint(one.pid)
-    known = measure.Footprint(5, 4, 3, 2, "here")
-    partly = measure.Footprint(5, None, 3, None, "here")
-    assert measure.total([known, known])[:4] == (10, 8, 6, 4)
-    assert measure.total([known, partly])[:4] == (10, None, 6, None)
-    assert known.since(known)[:4] == (0, 0, 0, 0) and partly.since(known)[1] is None
+def test_the_lesson_goes_on_after_a_process_that_is_late(monkeypatch):
+    monkeypatch.delenv(STRICT, raising=False)
+    with holders.holding("def wait():\n    import time\n    time.sleep(60)", 1) as (one,):
+        one._process._limit_s = 0.2
+        assert "this machine is busy" in str(one.call("wait")) and one.call("wait") == "None"
 
 
 # Memory --------------------------------------------------------------------------------------
@@ -199,12 +167,12 @@ def all(): return sum(held[:: mmap.PAGESIZE])
 
 @needs_pss
 @pytest.mark.timing
-def test_pss_and_uss_are_what_one_counts_by_hand_from_page_tables(path):
+def test_pss_and_uss_are_what_one_counts_from_page_tables(path):
     n_pages = path.stat().st_size // PAGE
     with holders.holding(PARTS, 3, path) as three:
         before = [measure.footprint(each.pid) for each in three]
         for each, word in zip(three, ("first", "middle", "all"), strict=True):
-            each.tell(word)
+            each.call(word)
         tables = [mapped(each.pid, path.name, n_pages) for each in three]
         n_mappers = np.sum(tables, axis=0)
         for each, old, table in zip(three, before, tables, strict=True):
@@ -236,27 +204,26 @@ def test_a_page_that_one_process_maps_twice_is_shared_with_itself(path):
     with holders.holding(TWICE, 1, path) as (one,):
         start, files = measure.footprint(one.pid), []
         for _ in range(2):
-            one.tell("more")
+            one.call("more")
             added = measure.footprint(one.pid).since(start)
-            files.append([readers.in_files(n, path.stat().st_size) for n in added[:3]])
+            files.append([readers.multiple(n, path.stat().st_size) for n in added[:3]])
     assert files == [[1, 1, 1], [2, 1, 0]]
 
 
 @needs_pss
 @pytest.mark.timing
-def test_sums_over_readers_and_the_bill(scripts, path):
+def test_sums_over_readers_and_the_total_cost(scripts, one_by_one, path):
     size = path.stat().st_size
     maps, reads, mixed = (
-        readers.one_by_one(scripts["GET"], path, ways)
+        one_by_one(scripts["GET"], path, ways)
         for ways in (["by_map"] * 3, ["by_read"] * 3, ["by_map", "by_read", "by_read"])
     )
     assert [j.n for j in maps] == [1, 2, 3]
-    assert [j.files["sum of RSS"] for j in (*maps, *reads)] == [1, 2, 3] * 2
-    assert [j.files["sum of PSS"] for j in (*maps, *reads, *mixed)] == [1, 1, 1, 1, 2, 3, 1, 2, 3]
-    if maps[0].cached_bytes is not None:
-        bills = [j.files["own + page cache"] for j in (*maps, *reads, *mixed)]
-        assert {j.cached_bytes for j in (*maps, *reads, *mixed)} == {size}
-        assert bills == [1, 1, 1, 2, 3, 4, 1, 2, 3]
+    assert [j.multiples["sum of RSS"] for j in (*maps, *reads)] == [1, 2, 3] * 2
+    rows = (*maps, *reads, *mixed)
+    assert [row.multiples["sum of PSS"] for row in rows] == [1, 1, 1, 1, 2, 3, 1, 2, 3]
+    assert all(row.cached_bytes == size for row in rows)
+    assert [row.multiples["own + page cache"] for row in rows] == [1, 1, 1, 2, 3, 4, 1, 2, 3]
 
 
 def anonymous_pages(pid):
@@ -275,20 +242,20 @@ def anonymous_pages(pid):
 @needs_pss
 @pytest.mark.timing
 @pytest.mark.parametrize("way, n_files", [("by_map", 1), ("by_read", 4)])
-def test_the_bill_is_the_pages_that_one_counts(scripts, path, way, n_files):
-    """A second instrument, with no PSS in it: pagemap for what is owned, mincore for the cache.
+def test_the_total_cost_is_the_pages_that_one_counts(scripts, path, way, n_files):
+    """A second measurement, without PSS: pagemap for what is owned, mincore for the cache.
 
     Free memory (/proc/meminfo) would be a third, but other processes move it by files' worth.
     """
-    if measure.make_cold(path).n_cached != 0:
-        pytest.skip("not available here: this folder's files cannot be made cold")
+    if measure.make_cold(path).is_cold is not True:
+        pytest.skip("this folder's files cannot be made cold")
     with holders.holding(scripts["GET"], 3, path) as three:
         before = sum(anonymous_pages(each.pid) for each in three)
         for each in three:
-            each.tell(way)
+            each.call(way)
         owned = sum(anonymous_pages(each.pid) for each in three) - before
-    gone = (owned + measure.cached_pages(path).sum()) * PAGE / path.stat().st_size
-    assert abs(gone - n_files) < 0.05
+    cost = (owned + measure.cached_pages(path).sum()) * PAGE / path.stat().st_size
+    assert abs(cost - n_files) < 0.05
 
 
 @needs_pss
@@ -300,7 +267,7 @@ def test_a_forked_reader_of_a_list_has_private_dirty_pages_and_faults(scripts):
         rows = []
         for word in ("read_map", "read_array", "read_list"):
             before = private_dirty(child.pid), measure.faults(pid=child.pid).minor
-            parent.tell(word)
+            parent.call(word)
             after = private_dirty(child.pid), measure.faults(pid=child.pid).minor
             rows.append([b - a for a, b in zip(before, after, strict=True)])
     (by_map, _), (by_array, _), (by_list, n_faults) = rows
@@ -323,11 +290,11 @@ os.fork() and os._exit(os.wait()[1])
 @pytest.mark.timing
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_forked_child_that_collects_garbage_copies_what_was_not_frozen(frozen):
-    """The lesson says why workers that keep many objects copy so much: the collector stores."""
+    """Why workers that keep many objects copy so much: the collector writes to each of them."""
     with holders.holding(COLLECT.replace("FROZEN", str(frozen)), 1) as (parent,):
         (child,) = psutil.Process(parent.pid).children()
         before = private_dirty(child.pid)
-        parent.tell("collect")
+        parent.call("collect")
         grown = private_dirty(child.pid) - before
     assert (grown < 8 * MIB) if frozen else (grown > 24 * MIB)  # 400,000 lists of 72 bytes
 
@@ -353,20 +320,19 @@ def private_dirty(pid):
 def test_the_order_decides_every_time(scripts, path, story, number):
     number_path = path.with_name("test_number.dat")
     for _ in range(3):
-        played = holders.play(scripts["COUNT"] + scripts["MANY"], number_path, story)
-        assert played.number == number or (number is None and played.number <= 100_000)
-        assert played.answers == ["None"] * len(played.answers)
+        game = holders.play(scripts["COUNT"] + scripts["MANY"], number_path, story)
+        assert game.number == number or (number is None and game.number <= 100_000)
+        assert game.results == ["None"] * len(game.results)
     number_path.unlink()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs fcntl")
 def test_a_lock_keeps_out_who_asks(scripts, path):
     number_path, script = path.with_name("test_number.dat"), scripts["COUNT"] + scripts["LOCK"]
-    played = holders.play(script, number_path, "A try_lock, B try_lock, A unlock, B try_lock")
-    assert played.answers[1] in ("BlockingIOError", "PermissionError")
-    assert played.answers[::2] == ["None", "None"] and played.answers[3] == "None"
-    played = holders.play(script, number_path, "AB many_locked")
-    assert played.number == 100_000
+    game = holders.play(script, number_path, "A try_lock, B try_lock, A unlock, B try_lock")
+    assert game.results[1] in ("BlockingIOError", "PermissionError")
+    assert game.results[::2] == ["None", "None"] and game.results[3] == "None"
+    assert holders.play(script, number_path, "AB many_locked").number == 100_000
     number_path.unlink()
 
 
@@ -405,7 +371,7 @@ def flock_in_child():
 )
 def test_the_traps_that_the_lesson_names(path, story, answers):
     number_path = path.with_name("test_number.dat")
-    found = holders.play(TRAPS, number_path, story).answers
+    found = holders.play(TRAPS, number_path, story).results
     number_path.unlink()
     assert found == answers
 
@@ -421,30 +387,36 @@ def test_what_a_spawned_worker_is_sent(scripts, tmp_path):
     """
     graphs_path, _ = qm9.prepare(progress=False)
     strings = "def strings(): return len(pickle.dumps([dataset[:1000].smiles]))\n"
-    few = "def few(): globals()['dataset'] = dataset[:3000]\n"
+    few = "def few():\n    global dataset\n    dataset = dataset[:3000]\n"
     script = scripts["DATASETS"] + scripts["USE"] + scripts["REST"] + strings + few
     with holders.holding(script, 1, tmp_path / "x.cols", graphs_path, "in memory") as (one,):
         for word in ("load", "few", "write"):
-            one.tell(word)
-        n_strings = int(one.tell("strings"))
-        plain, by_loader = json.loads(one.tell("sizes"))
+            one.call(word)
+        n_strings = int(one.call("strings"))
+        plain, by_loader = json.loads(one.call("sizes"))
         assert plain > 5 * by_loader > 5 * n_strings
     with holders.holding(script, 1, tmp_path / "x.cols", graphs_path, "mapped") as (one,):
-        one.tell("load")
-        plain, by_loader = json.loads(one.tell("sizes"))
+        one.call("load")
+        plain, by_loader = json.loads(one.call("sizes"))
         assert plain == by_loader < 1000
 
 
 # Pictures ------------------------------------------------------------------------------------
 
 
-def memory(rss, pss=None, uss=None, own=None):
-    parts = (None if part is None else int(part * MIB) for part in (rss, pss, uss, own))
+@pytest.fixture
+def no(monkeypatch):
+    monkeypatch.delenv(STRICT, raising=False)
+    return measure.Missing("it is a test")
+
+
+def memory(rss, pss, uss, own):
+    parts = (n if measure.is_missing(n) else int(n * MIB) for n in (rss, pss, uss, own))
     return measure.Footprint(*parts, "")
 
 
-def joined(n, added, cached=4):
-    return readers.Joined(n, 4 * MIB, added, cached and cached * MIB, "no")
+def readers_memory(n, added, cached=4):
+    return readers.ReadersMemory(n, 4 * MIB, added, cached * MIB)
 
 
 def texts(ax):
@@ -455,9 +427,14 @@ def legend(ax):
     return [text.get_text() for text in ax.figure.legends[0].get_texts()]
 
 
-def test_the_sums_are_drawn_as_they_are():
-    rows = [joined(1, memory(4, 4, 4, 0)), joined(2, memory(8, 4, 0, 2))]
-    figure = pictures.joining(plots.new_figure(6, 3), {"map": rows, "none": [joined(1, memory(4))]})
+def bars(ax):
+    return [(patch.get_x(), patch.get_width()) for patch in ax.patches]
+
+
+def test_the_sums_are_drawn_as_they_are(no):
+    rows = [readers_memory(1, memory(4, 4, 4, 0)), readers_memory(2, memory(8, 4, 0, 2))]
+    missing = [readers_memory(1, memory(4, no, no, no))]
+    figure = pictures.readers(plots.new_figure(6, 3), {"map": rows, "none": missing})
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
     assert lines["sum of RSS"] == [1, 2] and lines["sum of PSS"] == [1, 1]
     assert lines["page cache"] == [1, 1] and lines["own + page cache"] == [1, 1.5]
@@ -465,71 +442,44 @@ def test_the_sums_are_drawn_as_they_are():
     assert texts(figure.axes[1]) == ["own + page cache, sum of PSS:\nnot available here"]
 
 
-def test_the_bill_has_own_memory_and_the_cache_once():
-    ax = pictures.bill(plots.new_figure(6, 3).subplots(), joined(2, memory(10, 9, 8, 8)))
-    bars = [(patch.get_x(), patch.get_width()) for patch in ax.patches]
-    assert bars == [(0, 2), (2, 0.5), (0, 2), (2, 0.25), (0, 1), (0, 2), (2, 1)]
+def test_the_total_cost_has_own_memory_and_the_cache_once(no):
+    ax = plots.new_figure(6, 3).subplots()
+    pictures.total_cost(ax, readers_memory(2, memory(10, 9, 8, 8)))
+    assert bars(ax) == [(0, 2), (2, 0.5), (0, 2), (2, 0.25), (0, 1), (0, 2), (2, 1)]
     assert texts(ax) == ["2.5", "2.2", "1.0", "3.0"]
     assert legend(ax) == ["anonymous: their own", "file pages, mapped", "in the page cache"]
-    ax = pictures.bill(plots.new_figure(6, 3).subplots(), joined(2, memory(10), None))
-    assert texts(ax) == ["2.5", *["not available here"] * 3]
-    assert [patch.get_width() for patch in ax.patches] == [2.5]
+    ax = plots.new_figure(6, 3).subplots()
+    pictures.total_cost(ax, readers_memory(2, memory(10, no, no, no), no))
+    assert texts(ax) == ["2.5", *["not available here"] * 3] and bars(ax) == []
 
 
-def test_a_process_is_drawn_by_its_pss_with_marks_for_rss_and_uss():
-    ax = pictures.processes(
-        plots.new_figure(6, 3).subplots(), ["a", "b"], [memory(8, 5, 1, 2), memory(8)], 4 * MIB
-    )
-    assert [(patch.get_x(), patch.get_width()) for patch in ax.patches] == [(0, 0.5), (0.5, 0.75)]
+def test_a_process_is_drawn_by_its_pss_with_marks_for_rss_and_uss(no):
+    ax = plots.new_figure(6, 3).subplots()
+    pictures.processes(ax, ["a", "b"], [memory(8, 5, 1, 2), memory(8, no, no, no)], 4 * MIB)
+    assert bars(ax) == [(0, 0.5), (0.5, 0.75)]
     assert [line.get_xdata()[0] for line in ax.lines] == [2, 0.25, 2]
     assert texts(ax) == ["PSS: not available here"]
     assert legend(ax) == ["PSS, anonymous: their own", "PSS, file pages, mapped", "RSS", "USS"]
-    pictures.processes(ax := plots.new_figure(6, 3).subplots(), ["a"], [memory(8, 8, 8, 0)])
+    ax = plots.new_figure(6, 3).subplots()
+    pictures.processes(ax, ["a"], [memory(8, 8, 8, 0)], MIB)
     assert legend(ax) == ["PSS, file pages, mapped", "RSS", "USS"]  # what is drawn, only
 
 
-def test_families_are_drawn_by_what_they_own_and_the_page_cache_once():
+def test_workers_are_drawn_by_what_they_own_and_the_page_cache_once(no):
     added = [memory(9, 9, 9, 8), memory(20, 9, 9, 12)]
-    ways = {"x": (added, 4 * MIB), "y": (added[:1], None)}
-    figure = pictures.families(plots.new_figure(8, 3), ["loaded", "used"], ways)
+    ways = {"x": (added, 4 * MIB), "y": ([added[0], memory(9, no, no, no)], no)}
+    figure = pictures.workers(plots.new_figure(8, 3), ["loaded", "used"], ways)
     left, right = figure.axes
     assert left.get_xlim() == right.get_xlim() and left.get_xlim()[1] > 20
-    bars = [(patch.get_x(), patch.get_width()) for patch in left.patches]
-    assert bars == [(0, 8), (8, 4), (0, 12), (12, 4)]
+    assert bars(left) == [(0, 8), (8, 4), (0, 12), (12, 4)]
     assert texts(left) == ["8 + 4 = 12", "12 + 4 = 16"]
-    assert texts(right) == ["page cache: not available here"]
+    assert texts(right) == ["own + page cache: not available here"] * 2
     assert [line.get_xdata()[0] for line in left.lines] == [9, 20]
 
 
-def test_a_family_is_what_was_added_since_the_start():
-    told = {"start": holders.Told("", [memory(5, 4, 3, 2)])}
-    told["use"] = holders.Told("", [memory(5, 3, 1, 2), memory(5, 3, 1, 3)])
-    assert holders.family(told)["use"][:4] == (5 * MIB, 2 * MIB, -1 * MIB, 3 * MIB)
-    assert holders.family(told)["start"][:4] == (0, 0, 0, 0)
-
-
-# The lesson ----------------------------------------------------------------------------------
-
-
-@needs_pss
-@pytest.mark.slow
-@pytest.mark.timing
-def test_the_lesson_takes_less_than_2_gb_and_leaves_nothing(capsys):
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("print(folders.lesson_folder(), os.getpid())"))
-    there = {"metadata": {"path": str(NOTEBOOK.parent)}}
-    start_s = time.monotonic()
-    with Watch() as watch:
-        NotebookClient(notebook, timeout=180, resources=there).execute()
-    elapsed_s = time.monotonic() - start_s
-    folder, pid = notebook.cells[-1].outputs[0]["text"].rsplit(maxsplit=1)
-    with capsys.disabled():
-        print(
-            f"\nlesson 09: {elapsed_s:.0f} s; most memory of kernel and children: "
-            f"RSS {watch.most_rss / MIB:,.0f} MiB, PSS {watch.most_pss / MIB:,.0f} MiB"
-        )
-    # RSS counts what is shared once for each: the lesson says which of the two to believe.
-    assert watch.most_pss < 2 * 10**9
-    assert not Path(folder).exists() and not psutil.pid_exists(int(pid))
-    left = [each for each in psutil.process_iter(["cmdline"]) if folder in str(each.info)]
-    assert not left
+def test_memory_of_all_processes_together_is_what_was_added_since_the_start():
+    steps = {"start": holders.Step("", [memory(5, 4, 3, 2)])}
+    steps["use"] = holders.Step("", [memory(5, 3, 1, 2), memory(5, 3, 1, 3)])
+    added = holders.added_in_all(steps)
+    assert added["use"][:4] == (5 * MIB, 2 * MIB, -1 * MIB, 3 * MIB)
+    assert added["start"][:4] == (0, 0, 0, 0)
