@@ -1,6 +1,15 @@
-"""How the notebooks are run and compared under nbval, and how xdist shares out the tests."""
+"""How the notebooks are run and compared under nbval, and how xdist shares out the tests.
 
+On Linux with a real disk all tests, their kernels and child processes run with QM9LAB_STRICT=1:
+there no value is missing, so making a ``measure.Missing`` is an error. A test that provokes one
+says ``monkeypatch.delenv("QM9LAB_STRICT", raising=False)``.
+"""
+
+import ctypes
+import os
 import signal
+import sys
+import tempfile
 import time
 from functools import partial
 from queue import Empty
@@ -8,10 +17,34 @@ from queue import Empty
 import pytest
 
 CELL_TIMEOUT_S = 120
-SHARED_OUT = ("test_browser.py", "test_ordinary_user.py", "test_other_systems.py")
+# Files whose tests take long and have a kernel each.
+SHARED_OUT = ("test_browser.py", "test_fuse.py", "test_other_systems.py", "test_twice.py")
+REAL_DISKS = {"btrfs", "ext4", "xfs"}
+CACHESTAT = 451  # the system call's number, on all architectures but alpha and MIPS
+
+
+def pytest_addoption(parser):
+    """Options of test_other_systems.py and test_fuse.py."""
+    parser.addoption("--system", choices=["Darwin", "Windows"], help="pretend this one alone")
+    parser.addoption("--all-fuse", action="store_true", help="all lessons that count pages on FUSE")
+
+
+def has_all_values(*folders):
+    """Whether this system can give every value that the kit asks for, on files in the folders."""
+    from qm9lab.measure import file_system
+
+    if sys.platform != "linux" or {file_system(folder) for folder in folders} - REAL_DISKS:
+        return False
+    with tempfile.TemporaryFile() as f:
+        span, counts = (ctypes.c_uint64 * 2)(), (ctypes.c_uint64 * 5)()
+        return ctypes.CDLL(None).syscall(CACHESTAT, f.fileno(), span, counts, 0) == 0
 
 
 def pytest_configure(config):
+    from qm9lab import qm9
+
+    if has_all_values(qm9.folder(), tempfile.gettempdir()):
+        os.environ.setdefault("QM9LAB_STRICT", "1")
     if config.pluginmanager.has_plugin("nbval"):
         config.option.nbval_cell_timeout = CELL_TIMEOUT_S
         config.option.nbval_current_env = True
@@ -24,7 +57,7 @@ def pytest_configure(config):
 def pytest_xdist_make_scheduler(config, log):
     """With ``-n 2``: all notebooks, one after another, on one core; test files on the other.
 
-    Where a file's tests take long and each has kernels of its own, its tests are shared out singly.
+    The tests of the files in ``SHARED_OUT`` go singly to whichever core is free.
 
     Notebooks share files and the page cache, so two at a time would disturb each other's counts.
     (The groups of xdist 3.8, ``--dist loadgroup``, group nothing under pytest 9.2.)

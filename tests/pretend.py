@@ -26,6 +26,7 @@ import errno
 import io
 import mmap
 import os
+import re
 import signal
 import sys
 import types
@@ -87,7 +88,7 @@ def environment(system: str, folder: Path) -> dict[str, str]:
     )
     before = os.environ.get("PYTHONPATH")
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "QM9LAB_STRICT"},
         "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), before])),
         VARIABLE: system,
     }
@@ -95,12 +96,12 @@ def environment(system: str, folder: Path) -> dict[str, str]:
 
 def begin(system: str) -> None:
     """From now on, tell qm9lab and ``__main__`` that this is ``system``. There is no way back."""
-    told = Told(system)
-    builtins.__import__ = told.imports(builtins.__import__)
-    io.open = builtins.open = told.opens(io.open)
+    answers = System(system)
+    builtins.__import__ = answers.imports(builtins.__import__)
+    io.open = builtins.open = answers.opens(io.open)
     for name in ("stat", "exists", "is_file", "is_dir"):
-        setattr(Path, name, told.looks(getattr(Path, name)))
-    sys.addaudithook(told.audit)
+        setattr(Path, name, answers.looks(getattr(Path, name)))
+    sys.addaudithook(answers.audit)
 
 
 # Who is asking -------------------------------------------------------------------------------
@@ -108,14 +109,16 @@ def begin(system: str) -> None:
 # Frames that only pass a call on: the library's, IPython's `open` in a cell, and some of ours here.
 PASSING_ON = sys.stdlib_module_names | {"IPython"}
 PASSING_ON_HERE = {"asked_by_us", "audit", "look", "open", "_os_open"}
+# The module of a function that qm9lab.processes sent to a child process.
+SENT = re.compile(r"\w+_[0-9a-f]{8}")
 
 
 def is_ours(frame_globals) -> bool:
-    """Whether this is code of qm9lab, of a cell or of a script."""
+    """Whether this is code of qm9lab, of a cell, of a script or of a child's function."""
     name = frame_globals.get("__name__", "")
     if name == "__main__":  # also the name of the program that a kernel is started by
         return not str(frame_globals.get("__file__", "")).endswith("ipykernel_launcher.py")
-    return name.partition(".")[0] == "qm9lab"
+    return name.partition(".")[0] == "qm9lab" or SENT.fullmatch(name) is not None
 
 
 def asked_by_us() -> bool:
@@ -201,7 +204,7 @@ class Gone:
         raise AttributeError(f"{owner.__name__!r} object has no attribute {self.name!r}")
 
 
-class Told:
+class System:
     """What the code that is told gets when it imports, opens or looks."""
 
     def __init__(self, system: str):
@@ -303,18 +306,21 @@ class Told:
         os.kill(pid, signal.SIGKILL)
 
     def _subprocess(self, real):
-        def refusing(function):
-            def call(*args, **kwargs):
-                for name in ("preexec_fn", "pass_fds"):
-                    if kwargs.get(name):
-                        raise ValueError(f"{name} is not supported on Windows platforms")
-                return function(*args, **kwargs)
+        def refuse(options):
+            for name in ("preexec_fn", "pass_fds"):
+                if options.get(name):
+                    raise ValueError(f"{name} is not supported on Windows platforms")
 
-            return call
+        class Popen(real.Popen):
+            def __init__(process, *args, **options):
+                refuse(options)
+                super().__init__(*args, **options)
 
-        if not self.windows:
-            return real
-        return Pretended(real, Popen=refusing(real.Popen), run=refusing(real.run))
+        def run(*args, **options):
+            refuse(options)
+            return real.run(*args, **options)
+
+        return Pretended(real, Popen=Popen, run=run) if self.windows else real
 
     def _resource(self, real):
         def getrusage(who):

@@ -1,6 +1,12 @@
-"""The rooms of the package and the arrows between them: down only, and never in a circle."""
+"""The rooms of the package and the arrows between them: down only, and never in a circle.
+
+Also what the core promises: it is light, and prints nothing.
+"""
 
 import ast
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +17,8 @@ MODULES = {
     for path in sorted((ROOT / "qm9lab").rglob("*.py"))
 }
 LAYERS = [
-    {"records", "files", "measure"},
+    {"files"},
+    {"records", "measure"},
     {"qm9", "processes", "columns"},
     {"course"},
     {"lessons"},
@@ -42,8 +49,8 @@ def imports(name: str, source: str, modules=MODULES) -> set[str]:
 
 def room(name: str) -> str:
     """``qm9lab.measure.cache`` lies in ``measure``, ``qm9lab.lessons.lesson_03.x`` in lesson_03."""
-    parts = name.split(".")[1:]
-    return parts[1] if parts[0] == "lessons" and len(parts) > 1 else (parts or [""])[0]
+    _, top, inner, *_ = [*name.split("."), "", ""]
+    return inner or top if top == "lessons" else top
 
 
 def layer(name: str) -> int:
@@ -113,3 +120,57 @@ def test_an_arrow_up_or_a_circle_is_found(name, source, expected):
     sources["qm9lab.measure.a"] = ""
     found = list(problems(graph_of(sources | {name: source})))
     assert [expected in each for each in found] == ([True] if expected else [])
+
+
+# What the core and the whole package promise -----------------------------------------------------
+
+HEAVY = {"IPython", "ipywidgets", "matplotlib", "torch"}
+UNWANTED = {"eval", "exec", "globals"}
+
+
+def loaded(*modules: str) -> set[str]:
+    """Which of the heavy packages are loaded when the modules are imported."""
+    code = f"import sys, {', '.join(modules)}; print(*({HEAVY} & set(sys.modules)))"
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
+def test_the_core_loads_nothing_heavy():
+    assert loaded(*(f"qm9lab.{name}" for name in CORE)) == set()
+    assert loaded("qm9lab.course.plots") == {"matplotlib"}
+
+
+def called(source: str) -> set[str]:
+    """Names of the functions that a module calls."""
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return {func.id for func in calls if isinstance(func, ast.Name)}
+
+
+def promises_broken(name: str, source: str):
+    """What a module does although the package promises not to."""
+    # A grep, so that scripts in strings are seen, too.
+    if found := re.search(rf"\b({'|'.join(UNWANTED)})\(|^ *global ", source, re.MULTILINE):
+        yield f"{name}: expected no {found[0].strip()}"
+    if room(name) in CORE and "print" in called(source):
+        yield f"{name}: the core prints nothing"
+    for notebook in re.findall(r"notebooks/[\w/]+\.ipynb", source):
+        if not (ROOT / notebook).exists():
+            yield f"{name}: expected {notebook}, found none"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_package_keeps_its_promises(name):
+    assert list(promises_broken(name, MODULES[name].read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "exec(code)",
+        "SCRIPT = 'eval(code)'",
+        "def f():\n    global x",
+        "print(1)",
+        '"""Source: notebooks/99_nowhere.ipynb."""',
+    ],
+)
+def test_a_broken_promise_is_found(source):
+    assert len(list(promises_broken("qm9lab.measure.cache", source))) == 1

@@ -1,15 +1,14 @@
-"""Each notebook alone, as a learner has it: not root, no network, somebody else's data folder.
+"""Each lesson as a learner has it: not root, no network, somebody else's data folder.
 
 The repository is copied to a folder whose name has a space and an accent and given to a user with
-no name and no rights (65534, "nobody"). Each notebook and solution then runs under nbval from a
-fresh process: in a network namespace with nothing but loopback, which kernels need, and with the
-built data as a read-only folder of another user.
+no name and no rights (65534, "nobody"). One pytest then runs tests/test_twice.py there: each lesson
+from a fresh kernel with an empty home, each cell twice. It has a network namespace with nothing but
+loopback, which kernels need, and the built data as a read-only folder of another user.
 """
 
 import importlib.util
 import json
 import os
-import random
 import shlex
 import shutil
 import subprocess
@@ -21,18 +20,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 UID = 65534
-NOTEBOOKS = sorted(
-    path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "notebooks").rglob("[0-9][0-9]*_*.ipynb")
-    if ".ipynb_checkpoints" not in path.parts
-)
-# The same order in all of xdist's workers.
-RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-SEED = int(os.environ.get("QM9LAB_SEED", random.Random(RUN).randrange(10_000)))
-TIMEOUT_S = 300
+TIMEOUT_S = 1800
 
 
-def _why_not():
+def unavailable():
+    """Why no sandbox can be made here; None if one can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "only root can start a process as another user"
     missing = [tool for tool in ("setpriv", "unshare", "mount", "ip") if not shutil.which(tool)]
@@ -42,16 +34,16 @@ def _why_not():
     return f"no namespaces here: {trial.stderr.strip()}" if trial.returncode else None
 
 
-WHY_NOT = _why_not()
+UNAVAILABLE = unavailable()
 pytestmark = [
     pytest.mark.user,
     pytest.mark.slow,
-    pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT)),
+    pytest.mark.skipif(UNAVAILABLE is not None, reason=str(UNAVAILABLE)),
 ]
 
-# Runs as root in a network and a mount namespace of its own: loopback up; each folder that must be
-# reached is held open while a parent that is closed to others (/root, a private temporary folder)
-# is covered by an empty one, and is bound there again. Last, the rights go.
+# Runs as root in a network and a mount namespace of its own, and starts loopback. A parent folder
+# that is closed to others (/root, a private temporary folder) is covered by an empty one. What must
+# be reached below it is held open meanwhile, and bound there again. At last the rights are dropped.
 SANDBOX = r"""
 import json, os, subprocess, sys
 from pathlib import Path
@@ -75,7 +67,7 @@ os.execvp("setpriv", ["setpriv", *ids, *command])
 
 
 class Learner:
-    """A user without rights, with a copy of the repository and a home of his own."""
+    """A user without rights, with a home and a copy of the repository."""
 
     def __init__(self, place):
         self.repository = place / "mémoire partagée" / "qm9lab kit"
@@ -114,13 +106,15 @@ class Learner:
         )
 
     def set_up(self):
-        """Make ``make lab`` find its environment: this Python's, by links in the copy's .venv."""
+        """Let ``make lab`` find this Python's environment, by links in the copy's .venv."""
         venv = self.repository / ".venv"
         venv.mkdir()
         for path in Path(sys.prefix).iterdir():
-            if path.name != ".qm9lab-ready":
+            if not path.name.startswith(".qm9lab-ready"):
                 (venv / path.name).symlink_to(path)
-        (venv / ".qm9lab-ready").write_text(f"{self.repository}\n")  # newer than the lock
+        stamp = "{ pwd -P; cat pyproject.toml requirements.lock; } | cksum"  # the Makefile's
+        stamp = subprocess.check_output(["sh", "-c", stamp], cwd=self.repository)
+        (venv / ".qm9lab-ready").write_bytes(stamp)
         for path in (venv, *venv.iterdir()):
             os.chown(path, UID, UID, follow_symlinks=False)
 
@@ -153,10 +147,6 @@ def learner():
         shutil.rmtree(place)
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS, "notebooks/ holds no lesson (NN_name.ipynb): nothing here is checked"
-
-
 LOOK = """
 import os, pathlib, socket, sys
 import qm9lab
@@ -171,7 +161,7 @@ def tries(what, *args):
         return type(error).__name__, error.strerror
     return "did it"
 print("network", tries(socket.create_connection, ("192.0.2.1", 80), 5))
-print("data", qm9.is_ready(), tries((qm9.folder() / "mine").write_text, ""))
+print("data", qm9.record_file().is_file(), tries((qm9.folder() / "mine").write_text, ""))
 print("home", tries((pathlib.Path.home() / "mine").write_text, ""))
 print("here", tries(pathlib.Path("mine").write_text, ""))
 server = socket.create_server(("127.0.0.1", 0))
@@ -195,21 +185,29 @@ def test_the_sandbox_is_what_it_says(learner):
     assert " " in str(learner.repository) and "é" in str(learner.repository)
 
 
-def _nbval(learner, notebook):
-    # What one notebook left behind must not help the next.
-    for path in (*learner.home.iterdir(), learner.repository / "data"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    return learner.run(
-        "-m", "pytest", "--nbval", "-p", "tests.conftest", "-p", "no:cacheprovider", notebook
-    )
+def run_tests(learner, *options):
+    """pytest, in the sandbox; the names of failed tests stand at the end of what it prints."""
+    words = ["-m", "pytest", "-q", "-p", "no:nbval", "-p", "no:cacheprovider"]
+    return learner.run(*words, "--basetemp", learner.home / "tests", *options)
 
 
-@pytest.mark.parametrize("notebook", random.Random(SEED).sample(NOTEBOOKS, len(NOTEBOOKS)))
-def test_notebook_alone(learner, notebook):
-    done = _nbval(learner, notebook)
-    told = f"(order: QM9LAB_SEED={SEED})\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
-    assert done.returncode == 0, told
-    assert " passed" in done.stdout and " skipped" not in done.stdout, told
+def test_every_lesson_runs_and_each_cell_twice(learner):
+    """Two lessons at a time: they may not disturb each other."""
+    done = run_tests(learner, "-n", "2", "-m", "user", "tests/test_twice.py")
+    printed = f"{done.stdout[-12_000:]}{done.stderr[-2000:]}"
+    assert done.returncode == 0 and " skipped" not in done.stdout, printed
+
+
+def test_a_notebook_that_fails_is_named(learner):
+    import nbformat
+
+    path = learner.repository / "notebooks" / "99_fails.ipynb"
+    cells = [nbformat.v4.new_code_cell(s) for s in ("import os", "assert os.getuid() == 0")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    done = run_tests(learner, "-k", "99_fails", "tests/test_twice.py")
+    path.unlink()
+    assert done.returncode == 1 and "FAILED tests/test_twice.py::" in done.stdout, done.stdout
+    assert "[99_fails]" in done.stdout and "1 failed" in done.stdout, done.stdout
 
 
 @pytest.mark.skipif(
@@ -218,19 +216,6 @@ def test_notebook_alone(learner, notebook):
 def test_jupyterlab_and_the_page_map_in_a_browser(learner):
     learner.set_up()
     tests = "test_the_printed_url or test_page_map_by_keyboard"
-    done = learner.run(
-        "-m", "pytest", "-p", "no:nbval", "-p", "no:cacheprovider", "-m", "browser", "-k", tests,
-        "tests/test_browser.py",
-    )  # fmt: skip
-    told = f"{done.stdout[-6000:]}{done.stderr[-2000:]}"
-    assert done.returncode == 0 and "2 passed" in done.stdout, told
-
-
-def test_a_notebook_that_fails_is_seen_to_fail(learner):
-    import nbformat
-
-    name = "notebooks/99_fails.ipynb"
-    cells = [nbformat.v4.new_code_cell(s) for s in ("import os", "assert os.getuid() == 0")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), learner.repository / name)
-    done = _nbval(learner, name)
-    assert done.returncode == 1 and "1 failed, 1 passed" in done.stdout, done.stdout
+    done = run_tests(learner, "-m", "browser", "-k", tests, "tests/test_browser.py")
+    printed = f"{done.stdout[-6000:]}{done.stderr[-2000:]}"
+    assert done.returncode == 0 and "2 passed" in done.stdout, printed
