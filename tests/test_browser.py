@@ -834,10 +834,8 @@ class Explorer:
         return self.root.get_by_label(name, exact=True)
 
     def after(self, act):
-        """The sentence after ``act``, which must change the picture and the sentence."""
-        before = self.sentence.inner_text()
+        """The sentence after ``act``, which must change the picture."""
         self.notebook.change(1, act)
-        assert self.sentence.inner_text() != before
         return self.sentence.inner_text()
 
     def choose(self, name, value):
