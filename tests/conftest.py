@@ -43,7 +43,9 @@ def has_all_values(*folders):
 def pytest_configure(config):
     from qm9lab import qm9
 
-    if has_all_values(qm9.folder(), tempfile.gettempdir()):
+    # Of another user's data the kernel hides which pages are cached (tests/test_ordinary_user.py).
+    is_ours = os.access(qm9.folder(), os.W_OK) or not os.path.exists(qm9.folder())
+    if is_ours and has_all_values(qm9.folder(), tempfile.gettempdir()):
         os.environ.setdefault("QM9LAB_STRICT", "1")
     if config.pluginmanager.has_plugin("nbval"):
         config.option.nbval_cell_timeout = CELL_TIMEOUT_S
