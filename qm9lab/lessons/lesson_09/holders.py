@@ -20,7 +20,7 @@ def _load(folder, *args):
     import sys
 
     sys.path.append(str(folder))
-    sys.argv = ["script", *args]
+    sys.argv[1:] = args
     return importlib.import_module("script")
 
 
