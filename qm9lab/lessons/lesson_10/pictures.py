@@ -2,10 +2,9 @@
 
 from matplotlib.axes import Axes
 
-from qm9lab.course.plots import MEANINGS, Style, binary_size, blank, cell, say
+from qm9lab.course.plots import Style, binary_size, blank, cell, say
 from qm9lab.measure import is_missing
 
-ASKED, UNASKED = MEANINGS["mapped in this process"], Style("#FFFFFF", "xx", "#222222")
 # Addresses that are taken need not be mapped pages: none of the four colours with a meaning.
 TAKEN, HOLE = Style("#8C8C8C", "", "#FFFFFF"), Style("#FFFFFF", "", "#777777")
 FITS, TOO_LARGE = Style("#BFE5D6", "", "#222222"), Style("#EBC6DA", "", "#222222")
