@@ -1,15 +1,16 @@
 """QM9 from its source to the tensors of PyTorch Geometric's (PyG's) ``QM9``.
 
-PyG reads ``gdb9.sdf``, a file of molecule blocks. The CSV files hold the same molecules without
-bonds to hydrogen. So we write each block in memory and read it with RDKit in the way PyG does.
-Heavy-atom bonds come from the SMILES. Each hydrogen is bonded to its nearest heavy atom, and the
-number of hydrogens of each atom is checked against the SMILES. Worker processes do this. The rest
-is NumPy over all atoms at once.
+PyG reads ``gdb9.sdf`` with RDKit. The CSV files hold the same molecules without bonds to hydrogen.
+So we have RDKit put each molecule together: bonds between heavy atoms from the SMILES, a bond of
+each hydrogen to its nearest heavy atom, stereo marks from the coordinates, as in PyG. The number of
+hydrogens of each atom is checked against the SMILES. Worker processes do this. The rest is NumPy
+over all atoms at once.
 
 Source: torch_geometric/datasets/qm9.py (2.8.1).
 """
 
 import contextlib
+import importlib
 import io
 import os
 import pickle
@@ -17,6 +18,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,19 +50,20 @@ molecules whose atoms have another order there."""
 
 
 class Graphs(NamedTuple):
-    """What RDKit reads from the blocks of some molecules, end to end."""
+    """What RDKit finds in some molecules, end to end."""
 
     smiles: list[str]  # with explicit hydrogens and stereo marks
-    position: np.ndarray  # (n_atoms in all, 3) float32, angstrom, of four decimals
-    bonds: np.ndarray  # (n_bonds in all, 3) int64: two atoms, numbered through, and order 1 to 3
+    # (3, n_edges in all) int64: two atoms, numbered through, and the bond's order, 1 to 3. Each
+    # bond stands twice, and each molecule's are sorted by the two atoms.
+    edges: np.ndarray
 
 
-def saved(source: Source, progress: bool) -> memoryview:
+def saved(tensors: Tensors) -> memoryview:
     """The whole data set as the bytes of its file."""
     import torch
 
     f = io.BytesIO()
-    torch.save(build(source, progress), f)
+    torch.save(tensors, f)
     return f.getbuffer()
 
 
@@ -69,18 +72,20 @@ def build(source: Source, progress: bool) -> Tensors:
     from tqdm.auto import tqdm
 
     molecules, targets = read_source(source)
-    smiles, positions, bonds, n_atoms = [], [], [], 0
+    smiles, edges, n_atoms = [], [], 0
     n = len(molecules.n_atoms)
-    with tqdm(total=n, desc="building QM9", unit=" molecules", disable=not progress) as bar:
-        for part in in_workers(list(chunks(molecules))):
-            part.bonds[:, :2] += n_atoms
-            n_atoms += len(part.position)
-            smiles += part.smiles
-            positions.append(part.position)
-            bonds.append(part.bonds)
-            bar.update(len(part.smiles))
-    whole = Graphs(smiles, np.concatenate(positions), np.concatenate(bonds))
-    return collate(molecules, whole, targets)
+    parts = list(chunks(molecules))
+    bar = tqdm(total=n, desc="building QM9", unit=" molecules", disable=not progress)
+    with bar, ThreadPoolExecutor(1) as background:
+        # PyG takes seconds to import: meanwhile.
+        background.submit(importlib.import_module, "torch_geometric.datasets.qm9")
+        for part, found in zip(parts, in_workers(parts), strict=True):
+            found.edges[:2] += n_atoms
+            n_atoms += len(part.z)
+            smiles += found.smiles
+            edges.append(found.edges)
+            bar.update(len(found.smiles))
+    return collate(molecules, Graphs(smiles, np.concatenate(edges, axis=1)), targets)
 
 
 def chunks(molecules: Molecules) -> Iterator[Molecules]:
@@ -110,12 +115,7 @@ def collate(molecules: Molecules, whole: Graphs, targets: np.ndarray) -> Tensors
     atom_start = np.cumsum(molecules.n_atoms) - molecules.n_atoms
     molecule = np.repeat(np.arange(n_molecules), molecules.n_atoms)
 
-    # Each bond stands twice, sorted by (row, column) in each molecule. Atoms are numbered through
-    # all molecules, so this sorts by molecule at the same time.
-    first, second, order = whole.bonds.T
-    row, col = np.concatenate([first, second]), np.concatenate([second, first])
-    edges = np.argsort(row * n_atoms + col)
-    row, col, order = row[edges], col[edges], np.concatenate([order, order])[edges]
+    row, col, order = whole.edges
 
     # Columns of x: 5 for the element, then atomic number, aromatic, sp, sp2, sp3, number of
     # hydrogens. PyG reads without sanitization, so RDKit has found nothing aromatic and no
@@ -133,7 +133,7 @@ def collate(molecules: Molecules, whole: Graphs, targets: np.ndarray) -> Tensors
         edge_index=torch.from_numpy(np.stack([row - start, col - start])),
         edge_attr=torch.from_numpy(edge_attr),
         y=in_pyg_units(targets),
-        pos=torch.from_numpy(whole.position),
+        pos=torch.from_numpy(molecules.position.astype(np.float32)),
         z=torch.from_numpy(z.copy()),
         smiles=whole.smiles,
         name=[f"gdb_{index}" for index in molecules.index],
@@ -152,63 +152,64 @@ def collate(molecules: Molecules, whole: Graphs, targets: np.ndarray) -> Tensors
 
 
 def graphs(molecules: Molecules) -> Graphs:
-    """Find the bonds, write each molecule's block and read it as PyG does.
+    """Put each molecule together from its SMILES and its coordinates, as PyG reads it.
 
     DataError if the coordinates and the SMILES of a molecule have different atoms.
     """
     from rdkit import Chem, RDLogger
 
     RDLogger.DisableLog("rdApp.*")
-    numbers = molecules.z.tolist()
+    _, _, n_atoms, z, position = molecules
     hydrogen, neighbour = hydrogens(molecules)
-    n_hydrogens = np.bincount(neighbour, minlength=len(numbers)).tolist()
-    to_hydrogen = iter(zip(neighbour.tolist(), hydrogen.tolist(), strict=True))
-    symbol_of = {number: symbol for symbol, number in ELEMENTS.items()}
-    atom_lines = [
-        f"{x:10.4f}{y:10.4f}{z:10.4f} {symbol_of[number]:<3} 0  0  0  0  0  0  0  0  0  0  0  0\n"
-        for number, (x, y, z) in zip(numbers, molecules.position.tolist(), strict=True)
-    ]
-    all_smiles, all_positions, all_bonds = [], [], []
-    last = 0
-    for index, smiles, n_atoms in zip(*molecules[:3], strict=True):
-        first, last = last, last + int(n_atoms)
-        heavy = [k for k in range(first, last) if numbers[k] > 1]
-        if index in OTHER_ORDER:
-            heavy = [heavy[k] for k in OTHER_ORDER[index]]
+    order = rdkit_order(molecules, hydrogen, neighbour)
+    n_hydrogens = np.bincount(neighbour, minlength=len(z))
+    atoms, position = list(zip(z[order], n_hydrogens[order], strict=True)), position[order]
+    all_smiles, bonds = [], []
+    for index, smiles, n, stop in zip(*molecules[:3], np.cumsum(n_atoms), strict=True):
         # The bonds stay as the source draws them: the full sanitization would redraw the double
         # bonds of aromatic rings. The clean-up writes N(=O)=O as [N+](=O)[O-].
-        flat = Chem.MolFromSmiles(smiles, sanitize=False)
-        Chem.SanitizeMol(flat, Chem.SANITIZE_CLEANUP | Chem.SANITIZE_PROPERTIES)
+        mol = Chem.MolFromSmiles(smiles, sanitize=False)
+        Chem.SanitizeMol(mol, Chem.SANITIZE_CLEANUP | Chem.SANITIZE_PROPERTIES)
         # By number: RDKit's own iterators make the whole build a tenth slower.
-        atoms = [flat.GetAtomWithIdx(k) for k in range(flat.GetNumAtoms())]
-        expected = [(atom.GetAtomicNum(), atom.GetTotalNumHs()) for atom in atoms]
-        found = [(numbers[k], n_hydrogens[k]) for k in heavy]
+        named = map(mol.GetAtomWithIdx, range(mol.GetNumAtoms()))
+        expected = [(atom.GetAtomicNum(), atom.GetTotalNumHs()) for atom in named]
+        start = stop - n
+        found = [atom for atom in atoms[start:stop] if atom[0] > 1]
         if found != expected:
             raise DataError(
                 f"gdb_{index}, {smiles}: expected heavy atoms (atomic number, number of hydrogens) "
                 f"{expected}, found {found} in the coordinates: the source is damaged"
             )
-        bonds = [
-            (heavy[bond.GetBeginAtomIdx()], heavy[bond.GetEndAtomIdx()], int(bond.GetBondType()))
-            for bond in map(flat.GetBondWithIdx, range(flat.GetNumBonds()))
-        ]
-        bonds += [(*next(to_hydrogen), 1) for _ in range(last - first - len(heavy))]
-        charges = {k - first: atom.GetFormalCharge() for k, atom in zip(heavy, atoms, strict=True)}
-        block = molecule_block(
-            f"gdb_{index}",
-            atom_lines[first:last],
-            [(a - first, b - first, order) for a, b, order in bonds],
-            [(k, charge) for k, charge in charges.items() if charge],
-        )
-        mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
-        all_smiles.append(Chem.MolToSmiles(mol, isomericSmiles=True))
-        all_positions.append(mol.GetConformer().GetPositions())
-        all_bonds += bonds
-    return Graphs(
-        all_smiles,
-        np.concatenate(all_positions).astype(np.float32),
-        np.array(all_bonds, dtype=np.int64).reshape(-1, 3),
-    )
+        bond_order = Chem.GetAdjacencyMatrix(mol, useBO=True)
+        first, second = bond_order.nonzero()
+        bonds.append((order[start + first], order[start + second], bond_order[first, second]))
+        mol = Chem.AddHs(mol)
+        conformer = Chem.Conformer(int(n))
+        conformer.SetPositions(position[start:stop])
+        mol.AddConformer(conformer)
+        Chem.AssignAtomChiralTagsFromStructure(mol)
+        Chem.DetectBondStereochemistry(mol)
+        all_smiles.append(Chem.MolToSmiles(mol))
+    single = np.ones(len(hydrogen))
+    bonds += [(hydrogen, neighbour, single), (neighbour, hydrogen, single)]
+    edges = [np.concatenate(part).astype(np.int64) for part in zip(*bonds, strict=True)]
+    return Graphs(all_smiles, np.stack(edges)[:, np.lexsort(edges[1::-1])])
+
+
+def rdkit_order(molecules: Molecules, hydrogen: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
+    """The atoms as RDKit has them after adding hydrogens to a SMILES, (n_atoms in all,) int64.
+
+    Each molecule's heavy atoms come first, as the SMILES names them. The hydrogens follow in the
+    order of their heavy atoms.
+    """
+    index, _, n_atoms, z, _ = molecules
+    molecule = np.repeat(np.arange(len(n_atoms)), n_atoms)
+    rank = np.arange(len(z))
+    for k in np.flatnonzero(np.isin(index, list(OTHER_ORDER))):
+        heavy = np.flatnonzero((molecule == k) & (z > 1))
+        rank[heavy[OTHER_ORDER[index[k]]]] = heavy
+    rank[hydrogen] = rank[neighbour]
+    return np.lexsort([rank, z == 1, molecule])
 
 
 def hydrogens(molecules: Molecules) -> tuple[np.ndarray, np.ndarray]:
@@ -223,22 +224,6 @@ def hydrogens(molecules: Molecules) -> tuple[np.ndarray, np.ndarray]:
     row[molecule[heavy], np.arange(len(heavy)) - first[molecule[heavy]]] = position[heavy]
     distance2 = ((position[hydrogen, None] - row[molecule[hydrogen]]) ** 2).sum(axis=-1)
     return hydrogen, heavy[first[molecule[hydrogen]] + distance2.argmin(axis=1)]
-
-
-def molecule_block(
-    name: str, atom_lines: list[str], bonds: list[tuple[int, ...]], charges: list[tuple[int, int]]
-) -> str:
-    """The text of one molecule as in ``gdb9.sdf``; atoms in ``bonds``, ``charges`` from 0.
-
-    Source: the V2000 format in BIOVIA's "CTfile Formats". "3D" stands in columns 21 and 22.
-    """
-    counts = f"{len(atom_lines):3d}{len(bonds):3d}  0  0  0  0  0  0  0  0999 V2000\n"
-    lines = [f"{name}\n  qm9lab            3D\n\n", counts, *atom_lines]
-    lines += [f"{a + 1:3d}{b + 1:3d}{order:3d}  0\n" for a, b, order in bonds]
-    for k in range(0, len(charges), 8):  # a line holds eight
-        some = charges[k : k + 8]
-        lines.append(f"M  CHG{len(some):3d}" + "".join(f"{a + 1:4d}{q:4d}" for a, q in some) + "\n")
-    return "".join(lines) + "M  END\n"
 
 
 def in_workers(jobs: list[Molecules]) -> Iterator[Graphs]:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qm9lab import records
 
@@ -45,7 +45,7 @@ def dataset(
         If the source or a file is damaged or not QM9, or the data folder cannot be written.
     """
     theirs = _users_file(pyg)
-    path = theirs or _kits_file(progress, source)
+    path = theirs or _kits_file(progress, source)[0]
     from . import pyg as pyg_files
 
     try:
@@ -66,15 +66,7 @@ def record_file(progress: bool = True, *, source: Source = QM9PACK) -> Path:
     Built with ordinary file writes at the first call, from ``dataset()``. The value is ``y``'s
     float32 widened to a double, in eV. DataError as for ``dataset``.
     """
-    theirs = _users_file()
-    made_from = "" if theirs is None else f"_pyg_{sha256_of(theirs)[:8]}"
-    path = folder() / f"qm9_smiles_properties{made_from}.dat"
-    if not os.path.isfile(path):
-        molecules = dataset(progress, source=source)
-        content = b"".join(map(records.pack, molecules.smiles, molecules.y[:, U0].tolist()))
-        make(path, lambda: content, progress)
-    verify(path)
-    return path
+    return _record_file(progress, source)
 
 
 def prepare(progress: bool = True, *, source: Source = QM9PACK) -> tuple[Path, Path]:
@@ -82,18 +74,39 @@ def prepare(progress: bool = True, *, source: Source = QM9PACK) -> tuple[Path, P
 
     Loads no torch, which takes seconds, if both are there. DataError as for ``dataset``.
     """
-    return _users_file() or _kits_file(progress, source), record_file(progress, source=source)
+    theirs, fields = _users_file(), None
+    path = theirs
+    if path is None:
+        path, fields = _kits_file(progress, source)
+    return path, _record_file(progress, source, fields)
 
 
-def _kits_file(progress: bool, source: Source) -> Path:
-    """The data set's file, built if it is not there, and verified."""
-    path = folder() / DATASET_FILE
+def _record_file(progress: bool, source: Source, fields: dict[str, Any] | None = None) -> Path:
+    """``fields`` are the data set's ``smiles`` and ``y``, if they are in memory already."""
+    theirs = _users_file()
+    made_from = "" if theirs is None else f"_pyg_{sha256_of(theirs)[:8]}"
+    path = folder() / f"qm9_smiles_properties{made_from}.dat"
+    if not os.path.isfile(path):
+        fields = fields or dataset(progress, source=source)._data
+        content = b"".join(map(records.pack, fields["smiles"], fields["y"][:, U0].tolist()))
+        make(path, lambda: content, progress)
+    verify(path)
+    return path
+
+
+def _kits_file(progress: bool, source: Source) -> tuple[Path, dict[str, Any] | None]:
+    """The data set's file, verified, and the fields of all molecules if it was built now."""
+    path, built = folder() / DATASET_FILE, []
     if not os.path.isfile(path):
         from . import build
 
-        make(path, lambda: build.saved(source, progress), progress)
+        def content() -> memoryview:
+            built.append(build.build(source, progress))
+            return build.saved(built[0])
+
+        make(path, content, progress)
     verify(path)
-    return path
+    return path, built[0][0] if built else None
 
 
 def _users_file(pyg: str | os.PathLike[str] | None = None) -> Path | None:

@@ -76,7 +76,7 @@ class Molecules(NamedTuple):
     smiles: list[str]  # without hydrogens
     n_atoms: np.ndarray  # (n_molecules,) int64
     z: np.ndarray  # (n_atoms in all,) int64, atomic numbers
-    position: np.ndarray  # (n_atoms in all, 3) float64, angstrom
+    position: np.ndarray  # (n_atoms in all, 3) float64, angstrom, of four decimals as in gdb9.sdf
 
 
 def source_files(source: Source) -> dict[Path, str]:
@@ -131,12 +131,23 @@ def read_source(source: Source) -> tuple[Molecules, np.ndarray]:
         smiles=table["SMILES"].to_list(),
         n_atoms=table["N_atoms"].to_numpy(),
         z=symbol.replace_strict(ELEMENTS, return_dtype=pl.Int64).to_numpy(),
-        position=position.cast(pl.Float64).to_numpy().reshape(-1, 3),
+        position=four_decimals(position.cast(pl.Float64).to_numpy()).reshape(-1, 3),
     )
     properties = table.select(PROPERTIES).to_numpy()
     atomization = atomization_energies(molecules, properties[:, 7:11])
     targets = np.hstack([properties[:, :12], atomization, properties[:, 12:]])
     return molecules, np.ascontiguousarray(targets)  # polars returns Fortran order
+
+
+def four_decimals(values: np.ndarray) -> np.ndarray:
+    """Numbers as "%.4f" prints them: exact also at a tie, where NumPy multiplies before it rounds.
+
+    ``values`` and result are (n,) float64.
+    """
+    rounded = values.round(4)
+    for k in np.flatnonzero(abs(abs(values * 1e4) % 1 - 0.5) < 1e-6):
+        rounded[k] = round(float(values[k]), 4)  # Python rounds exactly
+    return rounded
 
 
 def atomization_energies(molecules: Molecules, energies: np.ndarray) -> np.ndarray:
