@@ -10,7 +10,7 @@
 # TESTS      what `make test` tests: files or folders of tests (may be empty) ...
 # NOTEBOOKS  ... and notebooks: make test TESTS= NOTEBOOKS="notebooks/0[0-2]_*.ipynb"
 # SYSTEM     for `make test-systems`: Darwin or Windows; both when empty
-# DEBIAN     for `make test-fresh`: trixie (13) or bookworm (12)
+# DEBIAN     for `make test-fresh`: trixie (13) or bookworm (12); ARGS=--whole runs all tests there
 PYTHON =
 PIP_ARGS =
 LAB_ARGS =
@@ -125,7 +125,7 @@ test-browser: data $(BROWSER_READY)
 	@$(PYTEST) -n 2 -p no:nbval -m "browser and not timing" $(ARGS) tests/test_browser.py
 
 test-fresh:
-	@python3 tests/fresh.py $(DEBIAN)
+	@python3 tests/fresh.py $(DEBIAN) $(ARGS)
 
 bench: data $(BENCH_READY)
 	@$(PY) tests/bench/bench.py $(ARGS)

@@ -73,7 +73,7 @@ class Learner:
         self.repository = place / "mémoire partagée" / "qm9lab kit"
         self.home = place / "home"
         _copy_repository(self.repository)
-        self.home.mkdir()
+        (self.home / "tmp").mkdir(parents=True)
         for path in (place, *place.rglob("*")):
             os.chown(path, UID, UID, follow_symlinks=False)
 
@@ -88,6 +88,7 @@ class Learner:
         environment = {
             "PATH": f"{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.home),
+            "TMPDIR": str(self.home / "tmp"),
             "LANG": "C.UTF-8",
             "QM9LAB_DATA": str(self.data),
             "PYTHONPATH": str(self.repository),
