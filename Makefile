@@ -99,6 +99,7 @@ test: data $(TEST_READY)
 	@[ -z "$(TESTS)" ] || $(PYTEST) -q -p no:nbval \
 	  -m "timing and not browser and not user" $(TESTS) || [ $$? -eq 5 ]
 	@$(PYTEST) --nbval -n 2 -m "not timing and not browser and not user and not systems" \
+	  $(if $(TESTS),,-p tests.conftest) \
 	  $(ARGS) $(TESTS) $(NOTEBOOKS)
 
 test-user: data $(TEST_READY)

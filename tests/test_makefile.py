@@ -279,3 +279,11 @@ def test_python_is_old_enough_nowhere():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"sys\.version_info < \(3, 11\)", makefile)
     assert set_up.WORKS_WITH[0] == (3, 11)
+
+
+def test_notebooks_alone_are_run_by_the_rules_of_conftest():
+    """pytest finds tests/conftest.py by itself only where it is given a test."""
+    for tests, expected in (("", True), ("tests/test_files.py", False)):
+        words = ["make", "-n", "test", f"TESTS={tests}"]
+        printed = subprocess.check_output(words, cwd=ROOT, text=True)
+        assert ("-p tests.conftest" in printed) == expected, printed
