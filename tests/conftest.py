@@ -19,6 +19,8 @@ import pytest
 CELL_TIMEOUT_S = 120
 # Files whose tests take long and have a kernel each.
 SHARED_OUT = ("test_browser.py", "test_fuse.py", "test_other_systems.py", "test_twice.py")
+# In CI (QM9LAB_TURN is 0 or 1) these take every second lesson: what one leaves out the other takes.
+TAKE_TURNS = {"test_lesson_in_the_browser": 0, "test_each_cell_runs_twice": 1}
 REAL_DISKS = {"btrfs", "ext4", "xfs"}
 CACHESTAT = 451  # the system call's number, on all architectures but alpha and MIPS
 
@@ -53,6 +55,15 @@ def pytest_configure(config):
         # A plugin of its own rather than hooks of this file: a conftest's hooks are called for the
         # tests below its own folder only, and the notebooks are elsewhere.
         config.pluginmanager.register(NotebookRules(), "qm9lab-notebook-rules")
+
+
+def pytest_collection_modifyitems(config, items):
+    turn = os.environ.get("QM9LAB_TURN")
+    for name, first in TAKE_TURNS.items() if turn else ():
+        lessons = [item for item in items if getattr(item, "originalname", "") == name]
+        others = lessons[(int(turn) + first + 1) % 2 :: 2]
+        items[:] = [item for item in items if item not in others]
+        config.hook.pytest_deselected(items=others)
 
 
 @pytest.hookimpl(optionalhook=True)

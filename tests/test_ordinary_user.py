@@ -93,6 +93,7 @@ class Learner:
             "QM9LAB_DATA": str(self.data),
             "PYTHONPATH": str(self.repository),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "QM9LAB_TURN": os.environ.get("QM9LAB_TURN", ""),
         }
         sandbox = ["unshare", "--net", "--mount", "--propagation", "private"]
         sandbox += [sys.executable, "-c", SANDBOX, str(UID), json.dumps(list(map(str, reached)))]
