@@ -44,9 +44,8 @@ def test_pages_are_those_of_the_bytes_one_by_one(seed):
     page = draw.choice([512, 4096, 16_384])
     spans = [(draw.randrange(5 * page), draw.randrange(1, 3 * page)) for _ in range(5)]
     pages = [{b // page for b in range(start, start + n)} for start, n in spans]
-    expected = sum(n for _, n in spans), sum(map(len, pages)) * page
-    assert limits.waste(spans, page) == expected
-    assert limits.waste([]) == (0, 0)
+    assert limits.mapped_bytes(spans, page) == sum(map(len, pages)) * page
+    assert limits.mapped_bytes([]) == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -56,8 +55,12 @@ def test_the_largest_hole_is_that_of_the_addresses_one_by_one(seed):
     window = (draw.randrange(0, 9), draw.randrange(40, 70))
     inside = {a for start, end in taken for a in range(start, end)}
     free = "".join("." if a not in inside else "t" for a in range(*window)).split("t")
-    assert limits.largest_hole(taken, *window) == max(map(len, free))
-    assert limits.largest_hole([], 3, 5) == 2 and limits.largest_hole([(0, 9)], 3, 5) == 0
+    assert largest_hole(taken, *window) == max(map(len, free))
+    assert largest_hole([], 3, 5) == 2 and largest_hole([(0, 9)], 3, 5) == 0
+
+
+def largest_hole(taken, begin, end):
+    return limits.Window(begin, end, 0, taken, 0, 0).hole_bytes
 
 
 # Claims --------------------------------------------------------------------------------------
@@ -77,20 +80,15 @@ def test_a_verdict_is_computed_from_its_cases(missing):
     assert claims.judge({"a": missing, "b": measure.Missing("another")}) is missing
 
 
-@pytest.mark.parametrize("wrong", [None, 1, 0.5, "holds", [True]])
-def test_a_case_that_is_no_truth_value_is_an_error_and_not_missing(wrong):
-    with pytest.raises(TypeError, match="case 'a': expected True, False or Missing, found"):
-        claims.judge({"a": wrong})
-
-
-def test_the_table_of_claims(missing):
+def test_the_table_of_claims(missing, monkeypatch):
     listed = [
-        claims.Claim("b", "c", "d", ("x", "y")),
-        claims.Claim("d", "e", "f", ("x",)),
-        claims.Claim("g", "h", "i", ("x",)),
+        claims.Claim("b", "c", "d", ["x", "y"]),
+        claims.Claim("d", "e", "f", ["x"]),
+        claims.Claim("g", "h", "i", ["x"]),
     ]
+    monkeypatch.setattr(claims, "public_claims", lambda: listed)
     cases = {1: {"x": False, "y": missing}, 2: {"x": True}, 3: {"x": missing}}
-    assert claims.table(["False", "depends", ...], cases, listed).splitlines() == [
+    assert claims.table(["False", "depends", ...], cases).splitlines() == [
         "your guesses: 1 of 3 as computed here",
         " 1 false (your guess: False): b",
         f"   d? x: does not hold; y: {missing}",
@@ -100,8 +98,8 @@ def test_the_table_of_claims(missing):
         f"   i? x: {missing}",
     ]
     for wrong in ({}, {"y": True}):  # not what the learner read before guessing
-        with pytest.raises(ValueError, match=r"claim 2: expected the cases \['x'\], found"):
-            claims.table([..., ..., ...], cases | {2: wrong}, listed)
+        with pytest.raises(ValueError, match=r"claim 2: expected \['x'\], found"):
+            claims.table([..., ..., ...], cases | {2: wrong})
 
 
 def test_the_lesson_shows_the_claims_of_the_package_before_the_guess():
@@ -144,7 +142,6 @@ def test_a_window_has_its_pieces_to_scale_and_the_kernel_s_answer(ax, answer, wo
     assert texts(ax)[-1].startswith("asked for, to scale: 512 MiB") and words in texts(ax)[-1]
     assert window.hole_bytes == 1 << 29 and window.has_room == (answer != "ENOMEM")
     assert window.results == ("ENOMEM" if answer == "ENOMEM" else "there", "there")
-    assert str(window).startswith("largest hole: 512 MiB, ")
 
 
 # The lesson's scripts against other instruments --------------------------------------------------
@@ -205,7 +202,7 @@ def test_rss_counts_a_page_for_each_map_of_it_and_pss_once(scripts, scratch):
     script = script.replace("if sys.platform", "after = rollup()\nif sys.platform", 1)
     script += "print(json.dumps([b - a for a, b in zip(first, after)]))"
     counted, (rss, pss) = lines_of(script, path, json.dumps(spans))
-    expected = limits.waste(spans).mapped_bytes
+    expected = limits.mapped_bytes(spans)
     assert expected == counted and expected <= rss < expected + 32 * PAGE
     assert pss < 0.3 * expected
 
@@ -272,7 +269,7 @@ def test_the_kernel_agrees_with_the_computed_hole(scripts, piece, freed):
     """Where the hole is well above or below what is asked: its lower edge is drawn at random."""
     for asked in (8, 320):
         window = window_of(scripts, piece, asked, freed)
-        assert window.has_room == (window.hole_bytes >= asked * MIB), (asked, str(window))
+        assert window.has_room == (window.hole_bytes >= asked * MIB), (asked, window)
 
 
 @linux
@@ -305,7 +302,7 @@ def test_a_flush_a_record_makes_a_page_a_record_dirty_and_faults_agree(scripts, 
     assert n_once >= 3 and n_each > 20 * n_once
     # After a flush a store is a minor fault, once for each page made dirty.
     assert faults_each - faults_once > 150
-    assert n_each >= limits.waste(spans).mapped_bytes // PAGE
+    assert n_each >= limits.mapped_bytes(spans) // PAGE
 
 
 REGION = r"""

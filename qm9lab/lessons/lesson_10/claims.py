@@ -9,93 +9,53 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+from qm9lab.measure import Missing, first_missing, is_missing
 
-from qm9lab.measure import Missing, first_missing
-
-TRUE, FALSE, DEPENDS = "true", "false", "it depends"
-LETTERS = {"t": TRUE, "f": FALSE, "d": DEPENDS, "i": DEPENDS}
+LETTERS = {"t": "true", "f": "false", "d": "it depends", "i": "it depends"}
 
 
 class Claim(NamedTuple):
-    """A claim in our words, where it was made, and how it is tried.
-
-    Attributes
-    ----------
-    claim, address : str
-    holds_if : str
-        What we see in a case in which the claim holds.
-    cases : tuple of str
-        The names of the cases.
-    """
+    """A claim in our words, where it was made, and how it is tried."""
 
     claim: str
     address: str
-    holds_if: str
-    cases: tuple[str, ...]
+    holds_if: str  # what we see in a case in which the claim holds
+    cases: list[str]  # their names
 
 
 def public_claims() -> list[Claim]:
     """The claims of ``claims.toml``, in its order."""
     text = Path(__file__).with_name("claims.toml").read_text(encoding="utf-8")
-    listed = tomllib.loads(text)["claims"]
-    return [Claim(**{**each, "cases": tuple(each["cases"])}) for each in listed]
+    return [Claim(**each) for each in tomllib.loads(text)["claims"]]
 
 
 def judge(cases: Mapping[str, bool | Missing]) -> str | Missing:
     """The verdict on a claim, from whether it holds in each case.
 
-    Returns
-    -------
-    str or Missing
-        True if it holds in all cases, false if in none, otherwise it depends. A missing case does
-        not count. If all are missing, the verdict is the first of them.
-
-    Raises
-    ------
-    TypeError
-        If a case is neither True nor False nor missing.
+    It is true if it holds in all cases, false if in none, otherwise it depends. A missing case
+    does not count. If all are missing, the verdict is the first of them.
     """
-    for case, holds in cases.items():
-        if not isinstance(holds, bool | np.bool_ | Missing):
-            raise TypeError(f"case {case!r}: expected True, False or Missing, found {holds!r}")
-    known = {bool(holds) for holds in cases.values() if not isinstance(holds, Missing)}
-    if len(known) == 2:
-        return DEPENDS
+    known = {bool(holds) for holds in cases.values() if not is_missing(holds)}
     if not known:
         return first_missing(*cases.values())
-    return TRUE if known == {True} else FALSE
+    if len(known) == 2:
+        return "it depends"
+    return "true" if True in known else "false"
 
 
-def table(
-    guesses: Sequence[object],
-    cases: Mapping[int, Mapping[str, bool | Missing]],
-    claims: Sequence[Claim] | None = None,
-) -> str:
+def table(guesses: Sequence[object], cases: Mapping[int, Mapping[str, bool | Missing]]) -> str:
     """The verdicts on all claims next to the learner's guesses, as lines of text.
 
-    Parameters
-    ----------
-    guesses : sequence
-        A word for each claim, ``...`` for none yet. The first letter counts: t, f, d (or i).
-    cases : mapping of int to mapping of str to bool or Missing
-        Number of the claim, counted from 1 -> name of a case -> whether the claim holds in it.
-    claims : sequence of Claim, optional
-        Those of ``claims.toml`` by default.
-
-    Raises
-    ------
-    ValueError
-        If a claim has no cases, or others than those that the learner read before guessing.
+    A guess is a word, of which the first letter counts: t, f, d (or i), or ``...`` for none yet.
+    ``cases`` has, by the number of the claim, counted from 1, whether it holds in each case by
+    name. ValueError if the names are others than the learner read before guessing.
     """
-    claims = public_claims() if claims is None else claims
+    claims = public_claims()
     lines, n_right = [], 0
     for number, (claim, guess) in enumerate(zip(claims, guesses, strict=True), 1):
         found = cases.get(number, {})
-        if tuple(found) != claim.cases:
-            raise ValueError(
-                f"claim {number}: expected the cases {list(claim.cases)}, found {list(found)}"
-            )
+        if list(found) != claim.cases:
+            raise ValueError(f"claim {number}: expected {claim.cases}, found {list(found)}")
         verdict = str(judge(found))
         word = guess if isinstance(guess, str) else "none yet"
         n_right += LETTERS.get(word[:1].lower()) == verdict
@@ -107,6 +67,6 @@ def table(
 
 
 def _words(holds: bool | Missing) -> str:
-    if isinstance(holds, Missing):
+    if is_missing(holds):
         return repr(holds)
     return "holds" if holds else "does not hold"

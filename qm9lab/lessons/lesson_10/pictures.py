@@ -12,18 +12,13 @@ GIB = 1 << 30
 
 
 def address_window(ax: Axes, window, asked_bytes: int = 0) -> Axes:
-    """A window of addresses: pieces that are taken, holes, and the map that is asked for.
+    """A ``limits.Window``: pieces that are taken, holes, and the map that is asked for.
 
-    Parameters
-    ----------
-    window : limits.Window
-        Its ``begin``, ``end``, ``taken`` and ``has_room`` are drawn.
-    asked_bytes : int
-        The size of the map asked for, drawn to the same scale below the window; 0 for none.
+    The map of ``asked_bytes`` is drawn to the same scale below the window; 0 for none.
     """
     blank(ax, 100.3, 6.2)
     if is_missing(window.taken):
-        return say(ax, 0, 3, str(window))
+        return say(ax, 0, 3, str(window.taken))
     start, width = window.begin, max(window.end - window.begin, 1)
     cell(ax, 0, 1.2, 100, 1.8, HOLE)
     for low, high in window.taken:
