@@ -81,7 +81,8 @@ def test_a_missing_value_is_named_in_its_place(missing):
 
 
 def test_a_bar_below_zero_which_lagging_counters_give_is_drawn_as_nothing():
-    ax = memory_bars.stacked_bars(plots.new_figure(4, 2).subplots(), [0], [(-8192, MIB)])
+    ax, parts = plots.new_figure(4, 2).subplots(), {memory_bars.OWN: -8192, memory_bars.SHARED: MIB}
+    memory_bars.stacked_bars(ax, [0], [parts])
     assert [bar.get_width() for bar in ax.patches] == [1] and texts(ax) == ["1 MiB"]
 
 

@@ -1,4 +1,8 @@
-"""Bars and areas of memory in MiB, anonymous and file pages apart: what several lessons draw."""
+"""Bars of memory, a colour for each kind: what several lessons draw.
+
+A bar's ``parts`` are its bytes by meaning, from left to right. Below 0, as counters that lag can
+give, counts as 0. A bar with a part that is ``Missing`` is not drawn.
+"""
 
 from matplotlib.axes import Axes
 
@@ -7,64 +11,61 @@ from qm9lab.measure import is_missing
 from .plots import MEANINGS, MISSING, binary_size, key
 
 OWN, SHARED, CACHED = "private (anonymous)", "mapped in this process", "in the page cache"
+MEMORY_KEYS = [key(OWN, "anonymous: its own"), key(SHARED, "file pages, mapped")]
 MIB = 1 << 20
 
 
-def stacked_bars(ax: Axes, places, added, marked=None) -> Axes:
-    """Bars of anonymous bytes, followed by file bytes, in MiB, each with the sum's size.
+def stack(ax: Axes, place: float, parts: dict, unit_bytes: int = MIB) -> set[str]:
+    """The parts of one bar; which of them are wide enough to be seen."""
+    left = 0
+    for meaning, n_bytes in parts.items():
+        if n_bytes > 0:
+            size = {"width": n_bytes / unit_bytes, "height": 0.66}
+            ax.barh(place, left=left / unit_bytes, **size, **MEANINGS[meaning].face)
+            left += n_bytes
+    return {meaning for meaning, n_bytes in parts.items() if n_bytes > 0.02 * unit_bytes}
 
-    Parameters
-    ----------
-    added : pairs of (anonymous_bytes, file_bytes), one for each of ``places``
-        A pair with a ``Missing`` has no bar. Below 0, as counters that lag can give, counts as 0.
-    marked : bytes, one a bar, optional; places that the numbers must not cover
+
+def write(ax: Axes, place: float, x: float, words: str) -> None:
+    """Words next to a bar that ends at ``x``; below 0 counts as 0."""
+    end = max(x, 0), place
+    ax.annotate(words, end, (7, 0), textcoords="offset points", va="center", fontsize=8.5)
+
+
+def stacked_bars(ax: Axes, places, bars, marked=None) -> float:
+    """Bars in MiB, each with the sum of its parts; the longest of them, in MiB.
+
+    The numbers do not cover ``marked``, a place of each bar in bytes.
     """
-    marked = marked or [0] * len(added)
-    span = max([*marked, _most(added)])
-    for place, pair, mark in zip(places, added, marked, strict=True):
-        if is_missing(*pair):
+    marked = marked or [0] * len(bars)
+    known = [parts.values() for parts in bars if not is_missing(*parts.values())]
+    longest = max(map(sum, known), default=0)
+    span = max([*marked, longest])
+    for place, parts, mark in zip(places, bars, marked, strict=True):
+        if is_missing(*parts.values()):
             write(ax, place, 0, MISSING)
             continue
-        own, shared = max(pair[0], 0), max(pair[1], 0)
-        bar(ax, place, 0, own, OWN)
-        bar(ax, place, own, shared, SHARED)
-        total = own + shared
+        stack(ax, place, parts)
+        total = sum(max(n_bytes, 0) for n_bytes in parts.values())
         at = mark if total <= mark < total + 0.2 * span else total
-        write(ax, place, at, size_of(total))
+        write(ax, place, at / MIB, binary_size(total))
+    return longest / MIB
+
+
+def set_rows(ax: Axes, labels) -> None:
+    """A row a label, the first at the top, with no ticks and lines between them."""
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
-    return ax
+    ax.tick_params(axis="y", length=0)
 
 
 def memory_story(ax: Axes, steps, added) -> Axes:
-    """Resident memory after each step of a story, anonymous and file pages stacked."""
-    stacked_bars(ax, range(len(steps)), added)
-    ax.set_yticks(range(len(steps)), steps)
-    ax.tick_params(axis="y", length=0)
-    ax.set(xlim=(0, max(_most(added) / MIB, 1) * 1.2), ylim=(len(steps) - 0.4, -0.6))
+    """Resident memory after each step: ``added`` has its anonymous bytes and its file bytes."""
+    bars = [{OWN: own, SHARED: shared} for own, shared in added]
+    longest_mib = stacked_bars(ax, range(len(steps)), bars)
+    set_rows(ax, steps)
+    ax.set(xlim=(0, max(longest_mib, 1) * 1.2))
     ax.set_xlabel("resident memory (MiB): the whole bar is RSS")
-    handles = [key(OWN, "anonymous: its own"), key(SHARED, "file pages, mapped")]
-    ax.legend(handles=handles, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.22))
+    ax.legend(handles=MEMORY_KEYS, loc="upper center", ncols=2, bbox_to_anchor=(0.5, -0.22))
     return ax
-
-
-def _most(added) -> int:
-    """The largest sum of a pair, in bytes; 0 where all are missing."""
-    return max((sum(pair) for pair in added if not is_missing(*pair)), default=0)
-
-
-def size_of(n_bytes) -> str:
-    """A size for a label, or that it is not available; what lies below 0 counts as 0."""
-    return MISSING if is_missing(n_bytes) else binary_size(max(n_bytes, 0))
-
-
-def bar(ax: Axes, place: float, left: float, n_bytes, meaning: str) -> None:
-    """A bar in MiB from ``left`` bytes on; none for a size that is missing or not above 0."""
-    if is_missing(n_bytes) or n_bytes <= 0:
-        return
-    ax.barh(place, n_bytes / MIB, left=left / MIB, height=0.66, **MEANINGS[meaning].face)
-
-
-def write(ax: Axes, place: float, n_bytes, words: str) -> None:
-    """Words next to the end of a bar of ``n_bytes``."""
-    x = 0 if is_missing(n_bytes) else max(n_bytes, 0) / MIB
-    ax.annotate(words, (x, place), (7, 0), textcoords="offset points", va="center", fontsize=8.5)

@@ -21,39 +21,22 @@ class Measurement(NamedTuple):
     """What one process added between its baseline and an answer.
 
     Every value from ``answer`` on may be ``Missing``.
-
-    Attributes
-    ----------
-    way, temperature, pattern : str
-        How it got the data, "cold" or "warm", and what was asked.
-    source_bytes : int
-        The size of the file.
-    answer : float
-    anonymous_bytes, file_bytes : int
-        Resident memory added: its own, and pages of files (of libraries too) that it maps.
-    minor, major : int
-        Page faults.
-    disk_bytes : int
-        Fetched from the disk for this process, readahead included (proc_pid_io(5)).
-    cached_bytes : int
-        Pages of the file that the page cache gained from the baseline to the end of the child.
-    peak_rss_bytes : int
-        ``ru_maxrss`` of the child, its imports included.
-    timeline : measure.Timeline
     """
 
-    way: str
-    temperature: str
-    pattern: str
-    source_bytes: int
+    way: str  # how it got the data
+    temperature: str  # "cold" or "warm"
+    pattern: str  # what was asked
+    source_bytes: int  # the size of the file
     answer: float | Missing
-    anonymous_bytes: int | Missing
-    file_bytes: int | Missing
-    minor: int | Missing
+    anonymous_bytes: int | Missing  # resident memory of its own
+    file_bytes: int | Missing  # resident pages of files (of libraries too) that it maps
+    minor: int | Missing  # page faults
     major: int | Missing
-    disk_bytes: int | Missing
-    cached_bytes: int | Missing
-    peak_rss_bytes: int | Missing
+    disk_bytes: int | Missing  # from the disk for this process, with readahead (proc_pid_io(5))
+    cached_bytes: (
+        int | Missing
+    )  # pages of the file that the page cache gained until the child ended
+    peak_rss_bytes: int | Missing  # ru_maxrss of the child, its imports included
     timeline: measure.Timeline | Missing
 
     @property
@@ -74,29 +57,15 @@ def measure_script(
 ) -> list[Measurement]:
     """Run a script in one child process, and measure what it added after each question.
 
-    Parameters
-    ----------
-    script : str
-        It gets ``path``, ``asked_path``, the temperature and the patterns as arguments. It prints
-        one line of ``outcomes.to_json``: the number of the file's pages that are cached at its
-        baseline, and whether it is cold; for each pattern ``[pattern, answer, anonymous_bytes,
-        file_bytes, minor, major, disk_bytes]``; and the columns of its timeline.
-    temperature : str
-        "cold" or "warm".
+    It gets ``path``, ``asked_path``, the temperature ("cold" or "warm") and the patterns as
+    arguments. It prints one line of ``outcomes.to_json``: the number of the file's pages that are
+    cached at its baseline, and whether it is cold; for each pattern ``[pattern, answer,
+    anonymous_bytes, file_bytes, minor, major, disk_bytes]``; and the columns of its timeline.
 
-    Returns
-    -------
-    list of Measurement
-        One for each pattern. If the child ran out of time, all its values are missing. If nobody
-        can know the file to be cold or warm, ``major``, ``disk_bytes`` and ``cached_bytes`` are.
+    Returns one measurement for each pattern. If the child ran out of time, all its values are
+    missing. If nobody can know the file to be cold or warm, ``major``, ``disk_bytes`` and
+    ``cached_bytes`` are. RuntimeError, with its last words, if the child fails.
 
-    Raises
-    ------
-    RuntimeError
-        If the child fails; with its last words.
-
-    Notes
-    -----
     The kernel may drop clean pages at any time, and others may read the file. So a script
     makes a cold file cold again after its imports. A cold run whose file was warm all the same is
     repeated once, and so is a warm run that had to read from the disk.

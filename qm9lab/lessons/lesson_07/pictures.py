@@ -10,21 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from qm9lab.course.memory_bars import (
-    CACHED,
-    MIB,
-    OWN,
-    SHARED,
-    bar,
-    size_of,
-    stacked_bars,
-    write,
-)
+from qm9lab.course.memory_bars import CACHED, MEMORY_KEYS, MIB, OWN, SHARED, set_rows, stacked_bars
 from qm9lab.course.plots import MEANINGS, draw_missing, key
 from qm9lab.measure import first_missing, is_missing
 
 DARK = "#333333"
-MEMORY_KEYS = [key(OWN, "anonymous: its own"), key(SHARED, "file pages, mapped")]
 FAULTS = {
     "minor": {"marker": "o", "ms": 9, "mfc": "none", "mec": DARK, "ls": ""},
     "major": {"marker": "D", "ms": 5, "mfc": DARK, "mec": DARK, "ls": ""},
@@ -35,10 +25,7 @@ FAULTS = {
 def headline(figure: Figure, runs, title: str = "") -> Figure:
     """One row a run, by pattern: memory added, page cache added, faults.
 
-    Parameters
-    ----------
-    runs : sequence of Measurement
-        Of one temperature, those of one pattern together.
+    The runs have one temperature, and those of one pattern come together.
     """
     if title:
         figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=11.5)
@@ -49,31 +36,26 @@ def headline(figure: Figure, runs, title: str = "") -> Figure:
             labels.append(run.pattern)
         places.append(len(labels))
         labels.append(run.way)
-    added = [(run.anonymous_bytes, run.file_bytes) for run in runs]
-    stacked_bars(memory, places, added, [run.source_bytes for run in runs])
+    added = [{OWN: run.anonymous_bytes, SHARED: run.file_bytes} for run in runs]
+    longest_mib = stacked_bars(memory, places, added, [run.source_bytes for run in runs])
+    stacked_bars(cache, places, [{CACHED: run.cached_bytes} for run in runs])
     # The size of the file that was asked, as a tick of each row's own.
     sizes = [run.source_bytes / MIB for run in runs]
     size_mark = {"ls": "", "marker": "|", "mew": 2, "color": "#222222"}
     memory.plot(sizes, places, ms=15, **size_mark)
     for place, run in zip(places, runs, strict=True):
-        bar(cache, place, 0, run.cached_bytes, CACHED)
-        write(cache, place, run.cached_bytes, size_of(run.cached_bytes))
         for name, style in FAULTS.items():
             if not is_missing(getattr(run, name)):
                 faults.plot(getattr(run, name), place, **style, clip_on=False, zorder=3)
-    memory.set_yticks(range(len(labels)), labels)
+    for ax in (memory, cache, faults):
+        set_rows(ax, labels)
     for tick in memory.get_yticklabels():
         if tick.get_text() in {run.pattern for run in runs}:
             tick.set(weight="bold", color="#000000")
-    memory.set_ylim(len(labels) - 0.4, -0.6)
-    sums = [(own + shared) / MIB for own, shared in added if not is_missing(own, shared)]
-    widest = max([*sizes, *sums, 1])
+    widest = max([*sizes, longest_mib, 1])
     memory.set(xlim=(0, widest * 1.3), xlabel="resident memory added (MiB)")
     cache.set(xlim=(0, widest * 1.75), xlabel="page cache added (MiB)")
     _fault_axis(faults, runs)
-    for ax in (memory, cache, faults):
-        ax.grid(axis="y", visible=False)
-        ax.tick_params(axis="y", length=0)
     handles = [*MEMORY_KEYS, Line2D([], [], ms=11, label="size of file", **size_mark)]
     handles += [key(CACHED, CACHED)]
     handles += [Line2D([], [], label=f"{name} faults", **FAULTS[name]) for name in FAULTS]
@@ -96,13 +78,9 @@ def _fault_axis(ax: Axes, runs) -> None:
 def timelines(figure: Figure, by_way) -> Figure:
     """Memory over time, and below it the faults so far, one column a way, on shared axes.
 
-    The ways take very different times: the axis is the part of each one's time, and its title has
-    the seconds.
-
-    Parameters
-    ----------
-    by_way : dict of str to Timeline
-        As ``measure.Sampler`` records them. Drawn is what was added since the first sample.
+    ``by_way`` has the timeline of each way. Drawn is what was added since its first sample. The
+    ways take very different times: the axis is the part of each one's time, and its title has the
+    seconds.
     """
     missing = first_missing(*by_way.values())
     if missing:  # a child ran out of time

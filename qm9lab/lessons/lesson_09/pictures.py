@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from qm9lab.course.memory_bars import CACHED, MIB, OWN, SHARED, bar, write
+from qm9lab.course.memory_bars import CACHED, MIB, OWN, SHARED, set_rows, stack, write
 from qm9lab.course.plots import MEANINGS, MISSING, key
 from qm9lab.measure import is_missing
 
@@ -67,11 +67,12 @@ def total_cost(ax: Axes, memory) -> Axes:
         if is_missing(n_bytes, first):  # of a kind that nobody knows: no bar
             write(ax, place, 0, MISSING if is_missing(n_bytes) else f"{n_bytes / size:.1f}")
             continue
-        drawn |= _stack(ax, place, {OWN: max(first, 0), rest: n_bytes - max(first, 0)}, size)
-        write(ax, place, n_bytes / size * MIB, f"{n_bytes / size:.1f}")
+        drawn |= stack(ax, place, {OWN: max(first, 0), rest: n_bytes - max(first, 0)}, size)
+        write(ax, place, n_bytes / size, f"{n_bytes / size:.1f}")
         widest = max(widest, n_bytes / size)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(ax, memory.sums, widest, "added (files)")
+    set_rows(ax, memory.sums)
+    ax.set(xlim=(0, widest * 1.1), xlabel="added (files)")
     _explain(ax.figure, drawn, {})
     return ax
 
@@ -87,13 +88,14 @@ def processes(ax: Axes, labels, memories, source_bytes: int) -> Axes:
             write(ax, place, 0, f"PSS: {MISSING}")
         else:
             own = max(each.pss_anonymous_bytes, 0)
-            drawn |= _stack(ax, place, {OWN: own, SHARED: each.pss_bytes - own}, source_bytes)
+            drawn |= stack(ax, place, {OWN: own, SHARED: each.pss_bytes - own}, source_bytes)
         for n_bytes, style in ((each.rss_bytes, RSS_MARK), (each.uss_bytes, USS_MARK)):
             if not is_missing(n_bytes):
                 at = max(n_bytes, 0) / source_bytes
                 ax.plot(at, place, **style, clip_on=False, zorder=3)
                 widest = max(widest, at)
-    _finish(ax, labels, widest, "added (files)")
+    set_rows(ax, labels)
+    ax.set(xlim=(0, widest * 1.1), xlabel="added (files)")
     ax.tick_params(axis="y", pad=9)  # a USS of nothing is a ring over the axis
     _explain(ax.figure, drawn, {"RSS": RSS_MARK, "USS": USS_MARK}, "PSS, ")
     return ax
@@ -102,12 +104,8 @@ def processes(ax: Axes, labels, memories, source_bytes: int) -> Axes:
 def workers(figure: Figure, steps, ways: dict) -> Figure:
     """Panels side by side: what a process and its workers own, and the page cache, step by step.
 
-    Parameters
-    ----------
-    steps : the names of the rows
-    ways : dict of str to (memories, cached_bytes)
-        For each step the memory that was added, the sum over all processes; and the bytes of the
-        file in the page cache, or Missing.
+    ``ways`` has, for each panel, the memory added until each step, summed over all processes; and
+    the bytes of the file in the page cache, or Missing.
     """
     axes, drawn, widest = figure.subplots(1, len(ways), sharey=True, squeeze=False)[0], set(), 1
     for ax, (title, (memories, cached)) in zip(axes, ways.items(), strict=True):
@@ -116,33 +114,18 @@ def workers(figure: Figure, steps, ways: dict) -> Figure:
                 write(ax, place, 0, f"own + page cache: {MISSING}")
                 continue
             parts = {OWN: max(each.pss_anonymous_bytes, 0), CACHED: cached}
-            drawn |= _stack(ax, place, parts, MIB)
+            drawn |= stack(ax, place, parts)
             own_mib, cached_mib = parts[OWN] // MIB, cached // MIB
             words = f"{own_mib:,} + {cached_mib:,} = {own_mib + cached_mib:,}"
-            write(ax, place, sum(parts.values()), words)
+            write(ax, place, sum(parts.values()) / MIB, words)
             ax.plot(each.rss_bytes / MIB, place, **RSS_MARK)
             widest = max(widest, own_mib + cached_mib, each.rss_bytes / MIB)
         ax.set_title(title)
     for ax in axes:
-        _finish(ax, steps, widest * 1.15, "added since the start (MiB)")
+        set_rows(ax, steps)
+        ax.set(xlim=(0, widest * 1.15 * 1.1), xlabel="added since the start (MiB)")
     _explain(figure, drawn, {"sum of RSS": RSS_MARK})
     return figure
-
-
-def _stack(ax: Axes, place: float, parts: dict, unit_bytes: int) -> set[str]:
-    """Bars in a row, a meaning each; which of them are wide enough to be seen."""
-    left = 0
-    for meaning, n_bytes in parts.items():
-        bar(ax, place, left / unit_bytes * MIB, n_bytes / unit_bytes * MIB, meaning)
-        left += max(n_bytes, 0)
-    return {meaning for meaning, n_bytes in parts.items() if n_bytes > 0.02 * unit_bytes}
-
-
-def _finish(ax: Axes, labels, widest: float, unit: str) -> None:
-    ax.set(xlim=(0, widest * 1.1), xlabel=unit, ylim=(len(labels) - 0.4, -0.6))
-    ax.set_yticks(range(len(labels)), labels)
-    ax.grid(axis="y", visible=False)
-    ax.tick_params(axis="y", length=0)
 
 
 def _explain(figure: Figure, drawn, marks: dict, before: str = "") -> None:

@@ -11,19 +11,12 @@ def multiple(n_bytes: int | Missing, file_bytes: int) -> float | Missing:
 
 
 class ReadersMemory(NamedTuple):
-    """What ``n`` processes together have added, after the last of them read the file.
-
-    Attributes
-    ----------
-    source_bytes : size of the file
-    added : the sum over all of them, beyond their baselines
-    cached_bytes : growth of the page cache by pages of the file
-    """
+    """What ``n`` processes together have added, after the last of them read the file."""
 
     n: int
-    source_bytes: int
-    added: Footprint
-    cached_bytes: int | Missing
+    source_bytes: int  # the size of the file
+    added: Footprint  # the sum over all of them, beyond their baselines
+    cached_bytes: int | Missing  # growth of the page cache by pages of the file
 
     @property
     def sums(self) -> dict[str, int | Missing]:
