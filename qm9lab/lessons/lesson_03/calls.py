@@ -21,45 +21,25 @@ __all__ = ["CONTROLS", "CallResult", "Choice", "make", "make_all", "unavailable"
 class CallResult(NamedTuple):
     """What one call did.
 
-    Attributes
-    ----------
-    missing : why the call was not made, or None
-    facts : what holds in the child: its ``regions`` before the call, ``noexec`` (its folder's
-        mount) and ``too low`` (choices of addr at which this user may map nothing)
-    addr : the first argument, as it was in the child
-    error, message : the name of the errno and its text, both "" if a region was made
-    address : the value that mmap returned
-    region : the line of the child's /proc/self/maps. It is longer than the region that was asked
-        for if the kernel merged it with a neighbour of the same kind
-    present : of each page, whether it was mapped when the call returned, before any access
-    touches : for the "first" and the "last" byte of the region, what a read and then a write did:
-        the letter read, "done", or a signal's name
-    written : offsets of the file's bytes that the touches changed
-    python_result : what Python's own call did, or why there is none
+    The line of the child's /proc/self/maps, ``region``, is longer than the region that was asked
+    for if the kernel merged it with a neighbour of the same kind. ``facts`` hold in the child: its
+    ``regions`` before the call, ``noexec`` (its folder's mount) and ``too low`` (choices of addr
+    at which this user may map nothing). ``touches`` are, for the "first" and the "last" byte of
+    the region, what a read and then a write did: the letter read, "done", or a signal's name.
     """
 
     choice: Choice
-    python_result: str
-    missing: Missing | None = None
+    python_result: str  # what Python's own call did, or why there is none
+    missing: Missing | None = None  # why the call was not made
     facts: dict = {}
-    addr: int | None = None
-    error: str = ""
-    message: str = ""
-    address: int = 0
+    addr: int | None = None  # the first argument, as it was in the child
+    error: str = ""  # the name of the errno; "" if a region was made
+    message: str = ""  # its text
+    address: int = 0  # the value that mmap returned
     region: Region | None = None
-    present: list[bool] | Missing = []
+    present: list[bool] | Missing = []  # of each page, whether it was mapped before any access
     touches: dict[str, list[str]] = {}
-    written: list[int] = []
-
-    @property
-    def c_call(self) -> str:
-        """The call as C writes it."""
-        return words.c_call(self.choice, self.addr)
-
-    @property
-    def python_call(self) -> str:
-        """The call as Python writes it, or "" if Python cannot make it."""
-        return words.python_call(self.choice)
+    written: list[int] = []  # offsets of the file's bytes that the touches changed
 
     @property
     def cause(self) -> tuple[str, tuple[str, ...]]:
@@ -100,8 +80,12 @@ def make_all(folder, choices: Iterable[Choice], touch: bool = True) -> list[Call
         with tempfile.TemporaryDirectory(dir=folder, prefix="call-") as own:
             done = processes.run(_answer, own, [list(choice) for choice in choices], touch).value
         if not isinstance(done, Missing):
-            pairs = zip(choices, done["answers"], strict=True)
-            return [_result(choice, answer, done["facts"]) for choice, answer in pairs]
+            results = []
+            for choice, answer in zip(choices, done["answers"], strict=True):
+                if "region" in answer:
+                    answer["region"] = Region(*answer["region"])
+                results.append(CallResult(choice, facts=done["facts"], **answer))
+            return results
         missing = done
     return [CallResult(choice, choice.no_python_call, missing) for choice in choices]
 
@@ -111,9 +95,3 @@ def _answer(folder, choices, touch):
     from qm9lab.lessons.lesson_03 import in_child
 
     return in_child.answer(folder, choices, touch)
-
-
-def _result(choice: Choice, answer: dict, facts: dict) -> CallResult:
-    if "region" in answer:
-        answer["region"] = Region(*answer["region"])
-    return CallResult(choice, facts=facts, **answer)

@@ -111,13 +111,3 @@ class Choice(NamedTuple):
         """How many bytes of a file the region maps."""
         size = 0 if self.is_anonymous or self.fd == "empty file" else SIZE
         return max(0, min(size - OFFSET[self.offset], self.span_bytes))
-
-    @property
-    def zero_bytes(self) -> int:
-        """Bytes past the end of the file, but inside its last page: they read 0."""
-        return -self.file_bytes % PAGE
-
-    @property
-    def lost_bytes(self) -> int:
-        """Bytes in pages wholly past the end of the file: an access is SIGBUS."""
-        return 0 if self.is_anonymous else self.span_bytes - self.file_bytes - self.zero_bytes

@@ -22,7 +22,7 @@ from qm9lab.course.plots import (
 from qm9lab.measure import Region, is_missing
 
 from .choice import LENGTH, LETTERS, OFFSET, PAGE, SIZE
-from .words import byte, in_pages
+from .words import byte, c_call, in_pages, python_call
 
 NEW = "the new region"
 PLAIN = Style("#F4F4F4", "", "#222222")
@@ -65,10 +65,10 @@ def the_call(ax: Axes, result) -> None:
     """The C call and the Python call, each with its result."""
     blank(ax, 100, 8)
     made = f"{result.address:#x}" if result.region else result.error or str(result.missing)
-    python = result.python_call
+    python = python_call(result.choice)
     by_python = result.python_result if python else f"no such call: {result.python_result}"
     for y, name, text, answer in (
-        (0.2, "C", result.c_call, made),
+        (0.2, "C", c_call(result.choice, result.addr), made),
         (3.7, "Python", python, by_python),
     ):
         say(ax, 0, y, name, weight="bold", va="top")

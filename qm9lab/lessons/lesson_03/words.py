@@ -1,8 +1,5 @@
 """Words for a call: as C and as Python write it, why it fails, and what it made."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 from qm9lab.measure import is_missing
 
 from .choice import CONTROLS, FD, IN_USE, LENGTH, OFFSET, PAGE, Choice
@@ -42,74 +39,56 @@ def python_call(choice: Choice) -> str:
 
 # What an error means --------------------------------------------------------------------------
 
-
-class Cause(NamedTuple):
-    """One reason why the kernel refuses: its errno, when it holds, and what to change."""
-
-    error: str
-    change: tuple[str, ...]
-    holds: Callable[[Choice, dict], bool]
-    meaning: str
-
-
+# The errno, and after it the parameters to change; when that holds; and what it means.
 # In the order in which they are checked: an unaligned offset by the C library (glibc), the rest by
 # the kernel (mm/mmap.c, do_mmap). The first that holds is reported.
 CAUSES = (
-    Cause(
-        "EINVAL",
-        ("offset",),
+    (
+        ("EINVAL", "offset"),
         lambda c, _: OFFSET[c.offset] % PAGE != 0,
         "offset must be a multiple of the page size, because mmap maps whole pages of the file.",
     ),
-    Cause(
-        "EBADF",
-        ("fd", "flags"),
+    (
+        ("EBADF", "fd", "flags"),
         lambda c, _: c.fd in ("closed", "-1") and not c.is_anonymous,
         "fd is not an open file, and without MAP_ANONYMOUS a call needs one.",
     ),
-    Cause(
-        "EINVAL",
-        ("length",),
+    (
+        ("EINVAL", "length"),
         lambda c, _: c.length == "0",
         "length is 0, and the kernel makes no empty region. In Python, 0 means the whole file: "
         "Python asks for the size and passes the size on.",
     ),
-    Cause(
-        "ENOMEM",
-        ("length",),
+    (
+        ("ENOMEM", "length"),
         lambda c, _: c.length == "2**60",
         "length is more than the whole address space of a process. You run out of addresses here, "
         "not of memory.",
     ),
-    Cause(
-        "EINVAL",
-        ("addr", "flags"),
+    (
+        ("EINVAL", "addr", "flags"),
         lambda c, _: c.is_fixed and c.addr == "free page + 100",
         "with MAP_FIXED_NOREPLACE addr is an order, and an order must be a multiple of the page "
         "size. The kernel rounds only hints.",
     ),
-    Cause(
-        "EPERM",
-        ("addr", "flags"),
+    (
+        ("EPERM", "addr", "flags"),
         lambda c, facts: c.is_fixed and c.addr in facts["too low"],
         "Linux keeps such low addresses free (vm.mmap_min_addr), so that a program that uses a "
         "NULL pointer crashes. Only a privileged process may map there.",
     ),
-    Cause(
-        "EEXIST",
-        ("addr", "flags"),
+    (
+        ("EEXIST", "addr", "flags"),
         lambda c, _: c.is_fixed and c.addr == IN_USE,
         "MAP_FIXED_NOREPLACE asks for exactly these addresses, but another region has them.",
     ),
-    Cause(
-        "EOVERFLOW",
-        ("offset",),
+    (
+        ("EOVERFLOW", "offset"),
         lambda c, _: c.offset.startswith("2**63") and not c.is_anonymous and c.fd != "folder",
         "offset + length is past the last byte that a file can have.",
     ),
-    Cause(
-        "EACCES",
-        ("prot", "flags", "fd"),
+    (
+        ("EACCES", "prot", "flags", "fd"),
         lambda c, _: (
             "SHARED" in c.flags
             and not c.is_anonymous
@@ -119,28 +98,24 @@ CAUSES = (
         "a writable shared map needs a file that was opened for reading and writing. A private "
         "map needs reading only, because what you write never reaches the file.",
     ),
-    Cause(
-        "EACCES",
-        ("fd",),
+    (
+        ("EACCES", "fd"),
         lambda c, _: c.fd == "O_WRONLY" and not c.is_anonymous and c.flags != "0",
         "the file was opened for writing only, but a map must be able to read its file: before "
         "you can write one byte, the kernel reads the page.",
     ),
-    Cause(
-        "EPERM",
-        ("prot",),
+    (
+        ("EPERM", "prot"),
         lambda c, facts: facts["noexec"] and "EXEC" in c.prot and not c.is_anonymous,
         "PROT_EXEC does not work for a file on a file system that is mounted noexec.",
     ),
-    Cause(
-        "ENODEV",
-        ("fd",),
+    (
+        ("ENODEV", "fd"),
         lambda c, _: c.fd == "folder" and not c.is_anonymous and c.flags != "0",
         "fd is an open folder, and a folder cannot be mapped.",
     ),
-    Cause(
-        "EINVAL",
-        ("flags",),
+    (
+        ("EINVAL", "flags"),
         lambda c, _: c.flags == "0",
         "flags needs MAP_SHARED or MAP_PRIVATE: the kernel cannot guess whether your changes "
         "should reach the file.",
@@ -154,9 +129,9 @@ def explain(choice: Choice, error: str, facts: dict) -> tuple[str, tuple[str, ..
     ``facts`` hold in the child: ``noexec`` (its folder's mount), ``too low`` (choices of addr).
     Source: mmap(2), ERRORS.
     """
-    for cause in CAUSES:
-        if cause.error == error and cause.holds(choice, facts):
-            return cause.meaning, cause.change
+    for (errno, *change), holds, meaning in CAUSES:
+        if errno == error and holds(choice, facts):
+            return meaning, tuple(change)
     if error == "ENOMEM":
         return "the kernel has no memory, or no more regions, for this process now.", ("length",)
     return "this explorer knows no cause for it: see mmap(2), ERRORS.", tuple(CONTROLS)
@@ -187,10 +162,12 @@ def mapped(choice: Choice) -> str:
     if choice.is_anonymous:
         return "no file, but zeros (mmap ignores fd)"
     parts = [f"{choice.file_bytes:,} bytes of the file"]
-    if choice.zero_bytes:
-        parts.append(f"{choice.zero_bytes:,} bytes of zeros to the end of that page")
-    if choice.lost_bytes:
-        parts.append(f"{in_pages(choice.lost_bytes)} past the end of the file")
+    zero_bytes = -choice.file_bytes % PAGE
+    if zero_bytes:
+        parts.append(f"{zero_bytes:,} bytes of zeros to the end of that page")
+    lost_bytes = choice.span_bytes - choice.file_bytes - zero_bytes  # an access there is SIGBUS
+    if lost_bytes:
+        parts.append(f"{in_pages(lost_bytes)} past the end of the file")
     return ", ".join(parts)
 
 
