@@ -2,7 +2,6 @@
 
 import mmap
 import random
-from typing import NamedTuple
 
 import numpy as np
 
@@ -64,31 +63,23 @@ def exercise_1(answer, seed: int) -> Verdict:
     )
 
 
-class _Scan(NamedTuple):
-    """A table and the property that is asked of all its molecules."""
-
-    page: int  # bytes
-    n_molecules: int
-    n_fields: int
-    field: int
-
-
-def _draw_scan(seed: int) -> _Scan:
+def _draw_scan(seed: int) -> tuple[int, int, int, int]:
+    """Bytes of a page, molecules and fields of a table, and the field that is asked of all."""
     draw = random.Random(seed)
     page = draw.choice([4, 16]) * 1024
     # Half of the records are longer than a page: then some pages hold none of the values.
     n_fields = draw.choice([draw.randrange(12, 60), page // 2 + 8 * draw.randrange(1, 30)])
     n_molecules = draw.randrange(5, 40) * 1_000
-    return _Scan(page, n_molecules, n_fields, draw.randrange(2, 12))
+    return page, n_molecules, n_fields, draw.randrange(2, 12)
 
 
 def question_2(seed: int) -> str:
     """The question for ``seed``."""
-    scan = _draw_scan(seed)
+    page, n_molecules, n_fields, field = _draw_scan(seed)
     return ask(
-        f"Pages of {scan.page // 1024} KiB. A table of {scan.n_molecules:,} molecules, each with "
-        f"{scan.n_fields:,} float32, is kept in rows in one file and in columns in another; each "
-        f"table begins at byte 0. The mean of property {scan.field} (counted from 0) is asked. "
+        f"Pages of {page // 1024} KiB. A table of {n_molecules:,} molecules, each with "
+        f"{n_fields:,} float32, is kept in rows in one file and in columns in another; each "
+        f"table begins at byte 0. The mean of property {field} (counted from 0) is asked. "
         "How many pages are touched in rows, how many in columns? Answer with both: rows, columns."
     )
 
@@ -98,17 +89,17 @@ def exercise_2(answer, seed: int) -> Verdict:
     verdict = not_numbers(answer, 2)
     if verdict:
         return verdict
-    scan = _draw_scan(seed)
-    molecules = np.arange(scan.n_molecules)
-    in_rows = molecules * scan.n_fields + scan.field
-    in_columns = molecules + scan.n_molecules * scan.field
+    page, n_molecules, n_fields, field = _draw_scan(seed)
+    molecules = np.arange(n_molecules)
+    in_rows = molecules * n_fields + field
+    in_columns = molecules + n_molecules * field
     # By brute force: the page of each value's own byte.
-    rows, columns = (len(np.unique(4 * at // scan.page)) for at in (in_rows, in_columns))
+    rows, columns = (len(np.unique(4 * at // page)) for at in (in_rows, in_columns))
     if tuple(answer) == (columns, rows):
         return hint("you have the two the wrong way round.")
-    record_bytes, column_bytes = 4 * scan.n_fields, 4 * scan.n_molecules
-    n_pages = -(-record_bytes * scan.n_molecules // scan.page)
-    at_least = -(-column_bytes // scan.page)
+    record_bytes, column_bytes = 4 * n_fields, 4 * n_molecules
+    n_pages = -(-record_bytes * n_molecules // page)
+    at_least = -(-column_bytes // page)
     apart = "rows: how far apart do two values of one property lie?"
     verdict = number(
         answer[0],
@@ -117,7 +108,7 @@ def exercise_2(answer, seed: int) -> Verdict:
             columns: apart,
             at_least: apart,
             n_pages: "rows: a record is longer than a page. Does each page hold such a value?",
-            scan.n_molecules: "rows: how many records share a page?",
+            n_molecules: "rows: how many records share a page?",
         },
         f"rows: is a record of {record_bytes:,} bytes longer or shorter than a page?",
     )
@@ -129,15 +120,15 @@ def exercise_2(answer, seed: int) -> Verdict:
         {
             rows: "columns: in what order does the file hold the values?",
             n_pages: "columns: one column of the table was asked for.",
-            scan.n_molecules: "columns: how many values share a page?",
+            n_molecules: "columns: how many values share a page?",
             column_bytes: "columns: you counted bytes.",
-            column_bytes // scan.page: "columns: does the column begin and end with a page?",
+            column_bytes // page: "columns: does the column begin and end with a page?",
             at_least: "columns: does the column begin with a page?",
             at_least + 1: "columns: on which page does its first byte lie, on which its last?",
         },
         "columns: where in the file do the column's first and last byte lie?",
         "A record longer than a page: one page a molecule."
-        if record_bytes > scan.page
+        if record_bytes > page
         else "In rows nearly every page holds some of the values; in columns they lie together.",
     )
 

@@ -28,11 +28,9 @@ PAGES_A_LINE, LINE_IN, STRIP_IN, WORDS_IN = 32, 0.235, 0.85, 1.2
 def search_cost(figure: Figure, places, pages: dict, seconds: dict) -> Figure:
     """Pages touched and time taken to find where molecule k begins, against k, a line a method.
 
-    Parameters
-    ----------
-    places : (n,) int, the numbers k
-    pages : method -> (n,) int; a method with a Missing in it gets no line
-    seconds : method -> (n,) float, through a map whose pages are all mapped
+    ``places`` are the numbers k. ``pages`` and ``seconds`` have, for each method, a number for each
+    k. Pages with a Missing among them get no line. The seconds are those of a map whose pages are
+    all mapped.
     """
     left, right = figure.subplots(1, 2)
     looks = (("o-", "#222222"), ("s--", "#0072B2"))
@@ -54,10 +52,8 @@ def search_cost(figure: Figure, places, pages: dict, seconds: dict) -> Figure:
 def sections(ax: Axes, parts, alignment_bytes: int) -> Axes:
     """A file from its first byte to its last, its parts in colour and the gaps between them.
 
-    Parameters
-    ----------
-    parts : sequence of (name, offset_bytes, length_bytes), in order; the header comes first
-    alignment_bytes : minor ticks stand at its multiples, major ones where a section begins
+    A part is (name, offset_bytes, length_bytes). They come in order, the header first. Minor ticks
+    stand at multiples of the alignment, major ones where a section begins.
     """
     end = parts[-1][1] + parts[-1][2]
     for (name, offset, n_bytes), color in zip(parts, PARTS, strict=False):
@@ -88,12 +84,9 @@ def sections(ax: Axes, parts, alignment_bytes: int) -> Axes:
 def file_order(ax: Axes, layout: str, question: str) -> Axes:
     """The values of a table of four molecules and three fields, in the order of the file.
 
-    Under them stands in which page each would lie, if a page held four values.
-
-    Parameters
-    ----------
-    layout : "rows" (molecule after molecule) or "columns" (field after field)
-    question : of ASKED_OF; the values that it asks for are lit
+    ``layout`` is "rows" (molecule after molecule) or "columns" (field after field). The values that
+    a question of ASKED_OF asks for are lit. Under them stands in which page each would lie, if a
+    page held four values.
     """
     order = [(molecule, field) for molecule in range(4) for field in range(3)]
     if layout == "columns":
@@ -116,10 +109,7 @@ def file_order(ax: Axes, layout: str, question: str) -> Axes:
 def touched_pages(ax: Axes, n_pages: int, computed, found) -> Axes:
     """All pages of a file: those that the kernel mapped, and a dot on those that were computed.
 
-    Parameters
-    ----------
-    computed : numbers of the pages that arithmetic says are touched
-    found : numbers of the pages that the kernel mapped; if it is Missing, none is drawn as mapped
+    Both are numbers of pages. If those that were ``found`` are Missing, none is drawn as mapped.
     """
     mapped = np.zeros(n_pages, bool)
     if is_missing(found):
