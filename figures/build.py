@@ -21,7 +21,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from qm9lab.course import plots
 from qm9lab.course.page_grid import page_grid, page_key
-from qm9lab.course.plots import MEANINGS, Style, blank, cell, meaning_legend, page_row, say
+from qm9lab.course.plots import MEANINGS, Style, blank, cell, meaning_legend, say
 from qm9lab.lessons.lesson_01.pictures import FIELDS
 from qm9lab.lessons.lesson_07 import pictures as memory
 
@@ -46,6 +46,14 @@ def arrow(ax: Axes, start, end, color="#444444", style="-|>", dashed=False, bend
             connectionstyle=f"arc3,rad={bend}",
         )
     )
+
+
+def page_row(ax: Axes, x, y, meanings, width=1.0, height=1.0, labels=None) -> None:
+    """A row of pages, each drawn as its meaning (a key of ``MEANINGS``, or None for a hole)."""
+    labels = labels or [""] * len(meanings)
+    for k, (meaning, text) in enumerate(zip(meanings, labels, strict=True)):
+        style = MEANINGS[meaning] if meaning else Style("#FFFFFF", "", "#999999")
+        cell(ax, x + k * width, y, width, height, style, text)
 
 
 def file_and_address_space(figure) -> None:

@@ -81,17 +81,6 @@ def cell(ax: Axes, x: float, y: float, width: float, height: float, style: Style
     return ax
 
 
-def page_row(
-    ax: Axes, x: float, y: float, meanings, width: float = 1.0, height: float = 1.0, labels=None
-) -> Axes:
-    """A row of pages, each drawn as its meaning (a key of ``MEANINGS``, or None for a hole)."""
-    labels = labels or [""] * len(meanings)
-    for k, (meaning, text) in enumerate(zip(meanings, labels, strict=True)):
-        style = MEANINGS[meaning] if meaning else Style("#FFFFFF", "", "#999999")
-        cell(ax, x + k * width, y, width, height, style, text)
-    return ax
-
-
 def key(meaning: str, label: str) -> Patch:
     """The colour and the hatch of a meaning, for a legend."""
     return Patch(**MEANINGS[meaning].face, label=label)
@@ -109,12 +98,9 @@ def bars(
 ) -> Axes:
     """Horizontal bars, one a label, each in the colour of its meaning and with its number.
 
-    Parameters
-    ----------
-    values : numbers >= 0, or ``Missing``, which is written in place of a bar
-    meanings : a key of ``MEANINGS``, or one a bar
-    unit : the label of the axis: quantity and unit
-    log : a logarithmic axis, from 1; then the values are > 0
+    ``meanings`` is a key of ``MEANINGS`` or one a bar, ``unit`` the label of the axis. In place of
+    a value that is ``Missing`` stand words. With ``log`` the axis begins at 1, and values are
+    above 0.
     """
     meanings = [meanings] * len(values) if isinstance(meanings, str) else meanings
     most = max([1, *(value for value in values if not is_missing(value))])
@@ -160,11 +146,8 @@ def neighbourhoods(regions, lit_name: str):
 
     A part is a run of regions of one kind: the program, its heap, the region whose name
     contains ``lit_name``, libraries and other maps, the stack. A gap of 1 GiB or more starts a
-    new part. A part's size is the span of its addresses, small gaps within it included.
-
-    Returns
-    -------
-    list of (start, end, label, lit), or ``Missing`` if ``regions`` is
+    new part. A part is (start, end, label, lit), small gaps within it included. Where ``regions``
+    is ``Missing``, so are the parts.
     """
     if is_missing(regions):
         return regions
