@@ -32,16 +32,9 @@ def copy(work: Path, source: Path = NOTEBOOKS) -> dict[str, str]:
     Opening and running a lesson in JupyterLab saves its outputs: that counts as an edit. Where
     the record of what was copied is lost, each copy that differs counts as edited.
 
-    Returns
-    -------
-    dict
-        Name of each notebook, such as ``solutions/01_bytes_on_disk_solutions.ipynb``, to ``new``,
-        ``updated`` (the lesson changed, the copy had not), ``same`` or ``edited`` (left alone).
-
-    Raises
-    ------
-    LessonError
-        If there are no lessons, or ``work`` cannot be written.
+    Returns the name of each notebook, such as ``solutions/01_bytes_on_disk_solutions.ipynb``, with
+    ``new``, ``updated`` (the lesson changed, the copy had not), ``same`` or ``edited`` (left
+    alone). LessonError if there are no lessons, or ``work`` cannot be written.
     """
     recorded, states = _read_record(work), {}
     try:

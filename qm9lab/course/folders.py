@@ -28,12 +28,7 @@ def lesson_folder() -> Path:
     It lies in ``lessons/`` in the data folder or, where that is shared and read-only, in the
     user's cache folder. Its name cannot be guessed, nobody else may enter it, and the process
     holds a lock in it. The next process removes what a killed one left: a folder of the same user
-    whose lock is free.
-
-    Raises
-    ------
-    DataError
-        If neither place can be written.
+    whose lock is free. DataError if neither place can be written.
     """
     try:
         return _own_folder(qm9.folder() / "lessons", os.getpid())

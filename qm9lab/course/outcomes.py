@@ -18,12 +18,8 @@ def to_json(value: object) -> str:
 def value_of(outcome: Outcome):
     """The value on the first line that a script printed, also if it was killed after that line.
 
-    If it ran out of time before, that is ``Missing``.
-
-    Raises
-    ------
-    RuntimeError
-        If the script ended without a result; with its last words.
+    If it ran out of time before, that is ``Missing``. RuntimeError, with its last words, if it
+    ended without a result.
     """
     lines = outcome.stdout.splitlines()
     if lines:

@@ -22,30 +22,15 @@ TOUCHED, DARK, WHITE = "#D55E00", "#222222", "#FFFFFF"
 
 
 def page_grid(
-    ax: Axes,
-    cached,
-    mapped,
-    columns: int = 256,
-    touched=None,
-    dirty=None,
-    copied=None,
-    legend: bool = True,
+    ax: Axes, cached, mapped, columns: int = 256, touched=None, dirty=None, copied=None, legend=True
 ) -> Axes:
-    """All pages of a file as small boxes, row by row from its start.
+    """All pages of a file as small boxes, row by row from its start, ``columns`` pages in a row.
 
-    Parameters
-    ----------
-    cached, mapped : (n_pages,) bool, or ``Missing``
-        As in ``measure.PageStates``. A page that is cached and mapped is drawn as mapped. Where
-        both are missing the reason is written in place of the picture.
-    columns : int
-        Pages in a row.
-    touched : int or sequence of int, optional
-        Numbers of pages to ring.
-    dirty, copied : (n_pages,) bool, or ``Missing``, optional
-        A dirty page is crossed by a bar; a private copy is drawn as private.
-    legend : bool
-        Put the key under the figure; leave it out where several grids share one.
+    ``cached``, ``mapped``, ``dirty`` and ``copied`` are ``(n_pages,)`` bool or ``Missing``, as in
+    ``measure.PageStates``. A page that is cached and mapped is drawn as mapped, a private copy as
+    private, and a dirty page is crossed by a bar. Where cached and mapped are missing, the reason
+    is written in place of the picture. The pages whose numbers are in ``touched`` get a ring.
+    Without ``legend`` there is no key under the figure: several grids may share one.
     """
     if is_missing(cached) and is_missing(mapped):
         return draw_missing(ax, cached)

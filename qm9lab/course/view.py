@@ -14,15 +14,9 @@ from . import plots
 class View(ipywidgets.VBox):
     """Controls above a picture and the sentence that says what to see in it.
 
-    Parameters
-    ----------
-    draw : callable
-        Takes the controls' values by name and returns ``(Figure, sentence)``.
-    controls : ipywidgets with a ``value``, by the name of ``draw``'s parameter
-        ``draw`` is called again when one of them changes.
+    ``draw`` takes the controls' values by name and returns ``(Figure, sentence)``. It is called
+    again when a control, which may be any of ipywidgets with a ``value``, changes.
 
-    Notes
-    -----
     A notebook that is read on the web, or opened and not yet run, has no live widget: it shows
     the picture as a PNG, and the sentence in plain text.
     """

@@ -13,11 +13,8 @@ CLOSED = Style("#FFFFFF", "", "#888888")
 def observers(ax: Axes, seen: dict, n_dirty, private: bool) -> Axes:
     """What each observer of one page reads, as boxes side by side.
 
-    Parameters
-    ----------
-    seen : observer -> what it reads; the first one is the map that was written through
-    n_dirty : pages of the file that wait to be written to the disk, or ``Missing``
-    private : whether the first observer looks at an anonymous copy of its own
+    The first observer is the map that was written through; it is ``private`` if it looks at an
+    anonymous copy of its own. ``n_dirty`` pages of the file wait to be written to the disk.
     """
     blank(ax, 12, 4)
     first = "private (anonymous)" if private else "mapped in this process"

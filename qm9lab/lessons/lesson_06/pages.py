@@ -77,17 +77,11 @@ def columns(n_pages: int) -> int:
 class Session:
     """A mapping of the learner's, acted on step by step.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file that is mapped. It must be your own: Linux shows what is cached to nobody else.
-    map_file : callable
-        Returns a new map of the whole file. Called once now and once after each ``drop``.
-    starts_bytes : (n_molecules,) int, optional
-        Where each record begins, in order, the first at 0; the last ends with the file.
+    The file must be your own: Linux shows what is cached to nobody else. ``map_file`` returns a
+    new map of the whole file. It is called once now and once after each ``drop``.
+    ``starts_bytes`` says where each molecule's record begins, in order, the first at 0; the last
+    ends with the file.
 
-    Notes
-    -----
     A store puts back the byte that is there. The file's contents stay, and the page becomes dirty
     all the same: the kernel looks at pages, not at values. The store reads that byte first.
     """

@@ -26,12 +26,6 @@ START = "Nothing has been done through this page map yet."
 class PageMap(anywidget.AnyWidget):
     """All pages of a session's file; click or press keys to act on them.
 
-    Parameters
-    ----------
-    session : pages.Session
-
-    Notes
-    -----
     What is drawn is the session's last look, one byte a page. A notebook that is read on the web,
     or opened and not yet run, has no live widget: it shows the same map as a PNG, and the last
     sentence as text.

@@ -6,9 +6,6 @@ from matplotlib.figure import Figure
 
 from qm9lab.course.view import View, choice
 
-PATTERNS = ("at random", "in a row")
-NUMBERS = (1, 10, 100, 1000)
-
 
 def full_or_lazy(draw: Callable[..., tuple[Figure, str]]) -> View:
     """Which molecules, how many, which advice, cold or warm -> bars of each way (lesson 07).
@@ -18,8 +15,8 @@ def full_or_lazy(draw: Callable[..., tuple[Figure, str]]) -> View:
     """
     return View(
         draw,
-        pattern=choice("molecules", PATTERNS),
-        how_many=choice("how many", NUMBERS),
+        pattern=choice("molecules", ["at random", "in a row"]),
+        how_many=choice("how many", [1, 10, 100, 1000]),
         advice=choice("the map's advice", ["MADV_NORMAL", "MADV_RANDOM"]),
         temperature=choice("file", ["cold", "warm"]),
     )

@@ -6,8 +6,6 @@ from matplotlib.figure import Figure
 
 from qm9lab.course.view import View, choice, slider
 
-MOST = 8
-
 
 def sharing_dashboard(draw: Callable[..., tuple[Figure, str]], mixes) -> View:
     """How many processes read the file, and which of them with ``read()``.
@@ -15,4 +13,4 @@ def sharing_dashboard(draw: Callable[..., tuple[Figure, str]], mixes) -> View:
     ``draw(n=..., with_read=...)`` with one of ``mixes`` starts the processes, measures, ends them,
     and returns the picture and its sentence.
     """
-    return View(draw, n=slider("processes", 1, MOST, 3), with_read=choice("with read()", mixes))
+    return View(draw, n=slider("processes", 1, 8, 3), with_read=choice("with read()", mixes))

@@ -12,12 +12,8 @@ def batch_pages(figure: Figure, batches_by_order: dict, bands: dict) -> Figure:
     """Which pages of a file each batch touches; a column for each order of the molecules.
 
     The upper row has the whole file, the lower one the longest run of neighbouring pages that the
-    first order touches.
-
-    Parameters
-    ----------
-    batches_by_order : order -> for each batch, the set of its pages
-    bands : section -> its first page, and the page after its last; in the order of the file
+    first order touches. A batch is the set of its pages. ``bands`` has, for each section in the
+    order of the file, its first page and the page after its last.
     """
     n_pages = max(end for _, end in bands.values())
     first, last = longest_run(set().union(*next(iter(batches_by_order.values()))))
