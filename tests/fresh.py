@@ -2,6 +2,7 @@
 
     python3 tests/fresh.py trixie            Debian 13; bookworm is Debian 12
     python3 tests/fresh.py trixie --whole    all of `make test`, an hour or less
+    python3 tests/fresh.py                   why this cannot run here; nothing if it can
 
 It needs root and debootstrap (`make test-fresh`). Debian is installed into a temporary folder with
 make, python3, python3-venv, git and certificates, and nothing else. A clean clone of this
@@ -42,9 +43,11 @@ def unavailable() -> str | None:
         return "only root on Linux can install a Debian into a folder"
     if missing := [tool for tool in ("debootstrap", "unshare", "git") if not shutil.which(tool)]:
         return f"needs {', '.join(missing)} (Debian, Ubuntu: apt install {' '.join(missing)})"
-    trial = ["unshare", "--mount", "--pid", "--fork", "true"]
-    done = subprocess.run(trial, capture_output=True, text=True)
-    return f"no namespaces here: {done.stderr.strip()}" if done.returncode else None
+    act = 'mount -t tmpfs none "$1" && mount -t proc proc "$1" && mount --rbind /dev "$1"'
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", act, "sh", folder]
+        done = subprocess.run(words, capture_output=True, text=True)
+    return f"no namespaces with mounts here: {done.stderr.strip()}" if done.returncode else None
 
 
 def mirror(sources: str) -> str | None:
@@ -204,6 +207,9 @@ def main(suite: str, whole: str = "") -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        print(unavailable() or "", end="")
+        sys.exit()
     if len(sys.argv) < 4:
         sys.exit(main(*sys.argv[1:]))
     try:

@@ -33,9 +33,7 @@ class Measurement(NamedTuple):
     minor: int | Missing  # page faults
     major: int | Missing
     disk_bytes: int | Missing  # from the disk for this process, with readahead (proc_pid_io(5))
-    cached_bytes: (
-        int | Missing
-    )  # pages of the file that the page cache gained until the child ended
+    cached_bytes: int | Missing  # the page cache gained of the file until the child ended
     peak_rss_bytes: int | Missing  # ru_maxrss of the child, its imports included
     timeline: measure.Timeline | Missing
 
