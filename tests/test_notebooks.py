@@ -217,7 +217,8 @@ def _load_build():
 
 def _nbval(path, *more):
     """Run a notebook, or a folder of them, under nbval with our conftest, as `make test` does."""
-    options = ["--nbval", "-p", "no:cacheprovider", "-p", "tests.conftest"]
+    options = ["--nbval", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    options += ["-p", "tests.conftest"]
     options += ["-c", ROOT / "pyproject.toml", "--rootdir", ROOT]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *more, path],
@@ -245,10 +246,11 @@ View([ipywidgets.IntSlider()])
 """
 
 
-@pytest.fixture
-def built(tmp_path):
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
     """A notebook with a widget and standard error, as `make notebooks` leaves it."""
-    path = _write(tmp_path / "01_widget.ipynb", WIDGET, "print('one')\nprint('two')")
+    folder = tmp_path_factory.mktemp("built")
+    path = _write(folder / "01_widget.ipynb", WIDGET, "print('one')\nprint('two')")
     nb = nbformat.read(path, as_version=4)
     nb.cells[0].metadata.update(ALT, scrolled=True)
     nbformat.write(nb, path)
@@ -273,12 +275,22 @@ def test_build_twice_stores_nothing_new(built):
     assert built.read_bytes() == before and before.endswith(b"}\n")
 
 
-def test_nbval_passes_on_what_build_stored_and_fails_on_another_text(built):
-    done = _nbval(built)
-    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
-    built.write_text(built.read_text().replace('"a slider"', '"a knob"', 1))
-    done = _nbval(built)
-    assert done.returncode == 1 and "1 failed, 1 passed" in done.stdout, done.stdout
+def test_nbval_compares_with_what_build_stored_and_names_a_dead_kernel_at_once(built, tmp_path):
+    (tmp_path / "01_same.ipynb").write_text(text := built.read_text())
+    (tmp_path / "02_other.ipynb").write_text(text.replace('"a slider"', '"a knob"', 1))
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGBUS)"
+    _write(tmp_path / "03_dies.ipynb", "1", kill, "2", "3")
+    start_s = time.monotonic()
+    done = _nbval(tmp_path, "-v")
+    assert time.monotonic() - start_s < 110  # nbval alone would wait 120 s for the dead kernel
+    found = re.findall(r"(\d\d_\w+)\.ipynb::Cell \d+ ([A-Z]+)", done.stdout)
+    verdicts = {name: [v for n, v in found if n == name] for name, _ in found}
+    assert verdicts == {
+        "01_same": ["PASSED", "PASSED"],
+        "02_other": ["FAILED", "PASSED"],
+        "03_dies": ["PASSED", "FAILED", "SKIPPED", "SKIPPED"],
+    }, done.stdout
+    assert "The kernel died in this cell (SIGBUS)" in done.stdout, done.stdout
 
 
 def test_build_leaves_a_failing_notebook_as_it_was(tmp_path, monkeypatch, capsys):
@@ -290,15 +302,6 @@ def test_build_leaves_a_failing_notebook_as_it_was(tmp_path, monkeypatch, capsys
     assert path.read_bytes() == before
     assert "ZeroDivisionError" in capsys.readouterr().out
     assert build.main(["02"]) == 1 and "found none" in capsys.readouterr().err
-
-
-def test_a_dead_kernel_is_named_at_once_and_ends_the_notebook(tmp_path):
-    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGBUS)"
-    start_s = time.monotonic()
-    done = _nbval(_write(tmp_path / "01_dies.ipynb", "1", kill, "2", "3"))
-    assert "The kernel died in this cell (SIGBUS)" in done.stdout, done.stdout
-    assert "1 failed, 1 passed, 2 skipped" in done.stdout
-    assert time.monotonic() - start_s < 110  # nbval alone would wait 120 s
 
 
 def test_notebooks_run_one_after_another_on_one_of_two_cores(tmp_path):

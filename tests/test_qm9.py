@@ -23,12 +23,9 @@ from pathlib import Path
 import platformdirs
 import polars as pl
 import pytest
-import torch
-import torch_geometric.datasets
 from rdkit import Chem, RDLogger
 from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
-from torch_geometric.data import Data
 
 from qm9lab import qm9
 from qm9lab.qm9 import build, data_folder
@@ -47,6 +44,15 @@ root_only = pytest.mark.skipif(
 
 
 # --- the real data set, and a small one ---------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imports():
+    """Not when the tests are collected: torch takes seconds, for whoever runs other tests."""
+    global Data, torch, torch_geometric
+    import torch
+    import torch_geometric.datasets
+    from torch_geometric.data import Data
 
 
 @pytest.fixture(scope="session")
