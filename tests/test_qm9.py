@@ -472,7 +472,7 @@ def test_the_folder_is_read_from_the_environment_at_each_call(tmp_path, monkeypa
 
 
 @root_only
-def test_a_built_folder_serves_another_user_who_may_only_read(built, source):
+def test_a_built_folder_serves_another_user_who_may_only_read(built, source, forks):
     with tempfile.TemporaryDirectory() as place:
         shared = Path(place) / "shared"
         shutil.copytree(built, shared)
@@ -481,30 +481,25 @@ def test_a_built_folder_serves_another_user_who_may_only_read(built, source):
             path.chmod(0o755)
         before = {path: path.stat().st_mtime_ns for path in [shared, *shared.rglob("*")]}
         # The interpreter may lie where another user may not go: become nobody once all is loaded.
-        code = f"""
-            import os
-            from pathlib import Path
-            from qm9lab import qm9
-            source = qm9.Source({{}}, {source.n_molecules}, Path("/nowhere"))
-            qm9.dataset(source=source)
-            import filelock, platformdirs
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            print(os.geteuid(), len(qm9.dataset(source=source)))
-            print(qm9.prepare(source=source)[1].name)
-            os.environ["QM9LAB_DATA"] += "/not_there"
-            try:
-                qm9.prepare(source=source)
-            except qm9.DataError as error:
-                print(error)
+        code = """
+            def become_nobody_and_read():
+                few = qm9.Source({}, source.n_molecules, Path("/nowhere"))
+                qm9.dataset(source=few)
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                print(os.geteuid(), len(qm9.dataset(source=few)), qm9.prepare(source=few)[1].name)
+                os.environ["QM9LAB_DATA"] += "/not_there"
+
+            with open(root.parent / "out", "w+") as out:
+                pid = child(root, become_nobody_and_read, out.fileno())
+                print(json.dumps([wait(pid), Path(out.name).read_text()]))
         """
-        done = run(code, shared)
-        assert done.returncode == 0, done.stderr
-        first, second, third = done.stdout.splitlines()
-        assert (first, second) == (f"65534 {source.n_molecules}", RECORDS)
-        assert third.startswith(f"{shared}/not_there: expected a data folder that can be written")
-        assert "Permission denied" in third and "QM9LAB_DATA" in third
+        status, said = forks(code, shared)
+        first, second = said.splitlines()
+        assert (status, first) == (1, f"65534 {source.n_molecules} {RECORDS}")
+        assert second.startswith(f"{shared}/not_there: expected a data folder that can be written")
+        assert "Permission denied" in second and "QM9LAB_DATA" in second
         assert {p: p.stat().st_mtime_ns for p in [shared, *shared.rglob("*")]} == before
 
 
@@ -610,21 +605,24 @@ def test_a_script_without_a_guard_builds(empty, built, source, tmp_path):
 
 # One process with torch imported, which forks: each child builds, is killed or builds at the same
 # time as another. Importing torch in each of them would take the time of all the other tests.
+# A line on standard input is a folder and code to run, which answers in one line.
 FORKS = """
-    import json, os, random, resource, signal, sys, time
+    import json, os, signal, sys, time
     from pathlib import Path
-    import numpy, torch, torch_geometric.datasets, filelock, tqdm.auto, polars, psutil
+    import numpy, torch, torch_geometric.datasets, filelock, tqdm.auto, platformdirs, polars, psutil
     from qm9lab import qm9
     from qm9lab.qm9 import build
 
     source = SOURCE
 
-    def child(folder, before=lambda: None):
+    def child(folder, before=lambda: None, out=2):
         pid = os.fork()
         if pid:
             return pid
         status = 1
         try:
+            os.dup2(out, 1)
+            os.dup2(out, 2)
             os.setpgid(0, 0)
             os.environ["QM9LAB_DATA"] = str(folder)
             before()
@@ -633,7 +631,7 @@ FORKS = """
         except qm9.DataError as error:
             print(error, file=sys.stderr)
         finally:
-            sys.stderr.flush()
+            sys.stdout.flush()
             os._exit(status)
 
     def wait(pid):
@@ -652,19 +650,32 @@ FORKS = """
             return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
         except (ProcessLookupError, psutil.NoSuchProcess):
             return False
+
+    for line in sys.stdin:
+        root, code = json.loads(line)
+        exec(code, globals() | {"root": Path(root)})
+        sys.stdout.flush()
 """
 
 
-def forks(code, folder, source):
-    program = textwrap.dedent(FORKS).replace("SOURCE", as_code(source)) + textwrap.dedent(code)
-    done = run(program, folder)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="session")
+def forks(source):
+    """A function that runs code where children can be forked; its answer."""
+    program = textwrap.dedent(FORKS).replace("SOURCE", as_code(source))
+    how = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    how["env"] = {**os.environ, "PYTHONPATH": str(PACKAGE_PARENT)}
+    with subprocess.Popen([sys.executable, "-c", program], **how) as process:
+
+        def answer(code, folder):
+            process.stdin.write(json.dumps([str(folder), textwrap.dedent(code)]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield answer
 
 
-def test_two_builds_at_once_do_the_work_once(built, source, tmp_path):
+def test_two_builds_at_once_do_the_work_once(built, forks, tmp_path):
     code = """
-        root = Path(os.environ["QM9LAB_DATA"])
         def log():
             original = build.build
             def logged(*args):
@@ -675,14 +686,13 @@ def test_two_builds_at_once_do_the_work_once(built, source, tmp_path):
         pids = [child(root / "both", log) for _ in range(3)]
         print(json.dumps([wait(pid) for pid in pids]))
     """
-    assert forks(code, tmp_path, source) == [0, 0, 0]
+    assert forks(code, tmp_path) == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "built\n"
     assert whole(tmp_path / "both") == whole(built)
 
 
-def test_an_interrupt_ends_it_at_once_and_leaves_no_process(source, tmp_path):
+def test_an_interrupt_ends_it_at_once_and_leaves_no_process(forks, tmp_path):
     code = """
-        root = Path(os.environ["QM9LAB_DATA"])
         def interrupted():
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
             build.MOLECULES_PER_CHUNK = 50
@@ -696,13 +706,12 @@ def test_an_interrupt_ends_it_at_once_and_leaves_no_process(source, tmp_path):
         pid = child(root, interrupted)
         print(json.dumps([wait(pid), workers_end(pid), sorted(map(str, root.rglob("*.pt")))]))
     """
-    assert forks(code, tmp_path, source) == [1, True, []]
+    assert forks(code, tmp_path) == [1, True, []]
 
 
-def test_killed_at_any_moment_it_leaves_nothing_that_counts(built, source, tmp_path):
+def test_killed_at_any_moment_it_leaves_nothing_that_counts(built, forks, source, tmp_path):
     """In the middle of a build, then at each call that touches the data folder."""
     code = """
-        root = Path(os.environ["QM9LAB_DATA"])
         def slow():
             in_workers = build.in_workers
             def report(jobs):
@@ -739,7 +748,7 @@ def test_killed_at_any_moment_it_leaves_nothing_that_counts(built, source, tmp_p
                 break
         print(json.dumps([killed, ended, step]))
     """
-    killed, ended, n_steps = forks(code, tmp_path, source)
+    killed, ended, n_steps = forks(code, tmp_path)
     assert (killed, ended) == (-9, True) and n_steps > 12
     assert whole(tmp_path / "timed") == whole(tmp_path / "steps" / str(n_steps)) == whole(built)
     assert not leftovers(tmp_path / "steps" / str(n_steps))
