@@ -7,6 +7,7 @@ Each rule is a function that yields what is wrong with a notebook, and is shown 
 import ast
 import functools
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -215,13 +216,13 @@ def _load_build():
     return module
 
 
-def _nbval(path, *more):
-    """Run a notebook, or a folder of them, under nbval with our conftest, as `make test` does."""
-    options = ["--nbval", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
-    options += ["-p", "tests.conftest"]
+def _pytest(path, *more, **variables):
+    """Run a folder of notebooks in a pytest of their own with our conftest."""
+    options = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "tests.conftest"]
     options += ["-c", ROOT / "pyproject.toml", "--rootdir", ROOT]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *more, path],
+        env=os.environ | variables,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -281,7 +282,7 @@ def test_nbval_compares_with_what_build_stored_and_names_a_dead_kernel_at_once(b
     kill = "import os, signal\nos.kill(os.getpid(), signal.SIGBUS)"
     _write(tmp_path / "03_dies.ipynb", "1", kill, "2", "3")
     start_s = time.monotonic()
-    done = _nbval(tmp_path, "-v")
+    done = _pytest(tmp_path, "--nbval", "-v")
     assert time.monotonic() - start_s < 110  # nbval alone would wait 120 s for the dead kernel
     found = re.findall(r"(\d\d_\w+)\.ipynb::Cell \d+ ([A-Z]+)", done.stdout)
     verdicts = {name: [v for n, v in found if n == name] for name, _ in found}
@@ -304,10 +305,37 @@ def test_build_leaves_a_failing_notebook_as_it_was(tmp_path, monkeypatch, capsys
     assert build.main(["02"]) == 1 and "found none" in capsys.readouterr().err
 
 
+STAND_IN = """
+import os, pytest, time
+
+class Cell(pytest.Item):
+    def runtest(self):
+        if self.name == "Cell 0":
+            self.parent.fd = os.open(os.environ["LOCK"], os.O_CREAT | os.O_EXCL)
+        elif self.name == "Cell 1":
+            time.sleep(1)
+        else:
+            os.close(self.parent.fd)  # an AttributeError in another process
+            os.unlink(os.environ["LOCK"])
+
+class Notebook(pytest.File):
+    def collect(self):
+        return [Cell.from_parent(self, name=f"Cell {k}") for k in range(3)]
+
+def pytest_collect_file(file_path, parent):
+    if file_path.suffix == ".ipynb":
+        return Notebook.from_parent(parent, path=file_path)
+"""
+
+
 def test_notebooks_run_one_after_another_on_one_of_two_cores(tmp_path):
-    """The second of two fails if the first still runs, and each if its cells are dealt out."""
-    claim = "import os, time\nfd = os.open('lock', os.O_CREAT | os.O_EXCL)"
+    """The second of two fails if the first still runs, and each if its cells are dealt out.
+
+    Something stands in for nbval, with its names of cells: kernels take seconds to start.
+    """
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
     for name in "01_first.ipynb", "02_second.ipynb":
-        _write(tmp_path / name, claim, "time.sleep(1)", "os.close(fd)\nos.unlink('lock')")
-    done = _nbval(tmp_path, "-n", "2")
+        (tmp_path / name).touch()
+    environment = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "LOCK": str(tmp_path / "lock")}
+    done = _pytest(tmp_path, "-p", "no:nbval", "-p", "stand_in", "-n", "2", **environment)
     assert done.returncode == 0 and "6 passed" in done.stdout, done.stdout
