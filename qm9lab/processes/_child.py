@@ -78,14 +78,14 @@ def call(command: dict[str, Any], *held: Any) -> Any:
     return function(*held, *decode(command["args"]))
 
 
-def run(folder: str) -> None:
+def call_once(folder: str) -> None:
     """Do the one command in ``folder``, and leave the result there."""
     command = json.loads(Path(folder, "command.json").read_text())
     value = encode(call(command), folder, f"the result of {command['function']}")
     Path(folder, "result.json").write_text(json.dumps(value))
 
 
-def hold(folder: str) -> None:
+def answer_calls(folder: str) -> None:
     """Do one command after another from standard input, and answer each in a line.
 
     The first one's result is kept, and goes to each later function as its first argument. What
@@ -111,4 +111,4 @@ def hold(folder: str) -> None:
 
 if __name__ == "__main__":
     sys.path[:] = [*json.loads(Path(sys.argv[2], "path.json").read_text()), sys.argv[2]]
-    {"run": run, "hold": hold}[sys.argv[1]](sys.argv[2])
+    {"run": call_once, "hold": answer_calls}[sys.argv[1]](sys.argv[2])
