@@ -161,6 +161,7 @@ def status_of(url: str) -> int:
 
 def inside_namespace(suite: str, whole: str, debian: Path) -> None:
     """Install, mount and run. The caller has made a mount and a PID namespace."""
+    debian.chmod(0o755)  # tests become another user, who must get into the new system's root
     run("mount", "--bind", str(debian), str(debian))
     install_debian(debian, suite)
     variables = way_to_packages()
