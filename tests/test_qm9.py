@@ -402,7 +402,7 @@ def test_what_is_ready_is_found_ready_without_torch(full):
 
 @pytest.mark.slow
 @pytest.mark.timing
-def test_the_first_build_takes_less_than_a_minute(full, tmp_path):
+def test_the_first_build_takes_a_minute_at_most(full, tmp_path):
     code = """
         import time, torch, torch_geometric.datasets
         from qm9lab import qm9
@@ -413,7 +413,7 @@ def test_the_first_build_takes_less_than_a_minute(full, tmp_path):
     try:
         done = run(code, tmp_path)
         load = max(1, os.getloadavg()[0] / os.cpu_count())  # 25 s on two idle cores
-        assert float(done.stdout) < 45 * load, done.stderr
+        assert float(done.stdout) < 60 * load, done.stderr
         assert "130831/130831" in done.stderr
         name = qm9.DATASET_FILE + ".sha256"
         assert (tmp_path / name).read_text() == (qm9.folder() / name).read_text()
