@@ -488,7 +488,8 @@ def test_a_built_folder_serves_another_user_who_may_only_read(built, source, for
                 os.setgroups([])
                 os.setgid(65534)
                 os.setuid(65534)
-                print(os.geteuid(), len(qm9.dataset(source=few)), qm9.prepare(source=few)[1].name)
+                path = qm9.prepare(source=few)[1]
+                print(os.geteuid(), len(qm9.dataset(source=few)), path.name, flush=True)
                 os.environ["QM9LAB_DATA"] += "/not_there"
 
             with open(root.parent / "out", "w+") as out:
