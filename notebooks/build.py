@@ -7,7 +7,7 @@ A notebook runs in its own folder, as a learner's does. The same outputs give th
 execution times, no state of widgets, nothing that a tool left. An output that shows a widget loses
 its link to the live widget, because a notebook that was not run cannot follow it. It keeps its
 picture and text. nbval skips that link, as it skips pictures (``IPyNbFile.skip_compare``), so its
-strict comparison still passes.
+strict comparison still passes. The folder that a lesson had on this machine is not kept.
 
 The alt text of a cell's picture is written in the cell's metadata, where sphinx finds it::
 
@@ -17,6 +17,7 @@ and copied to the picture's own metadata, where nbconvert finds it.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import time
@@ -26,12 +27,14 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
+from qm9lab import qm9
 from qm9lab.files import replacing, write_all
 
 HERE = Path(__file__).resolve().parent
 CELL_TIMEOUT_S = 120
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+OWN_FOLDER = re.compile(re.escape(str(qm9.folder())) + r"/lessons/[^/\s]+")
 KEPT_CELL_METADATA = {"mystnb", "slideshow", "tags"}
 
 
@@ -76,6 +79,10 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
         ]
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         for output in cell.outputs:
+            if "text" in output:
+                output.text = OWN_FOLDER.sub(
+                    "/path/to/qm9lab/data/lessons/lesson-xxxxxxxx", output.text
+                )
             output.get("data", {}).pop(WIDGET_VIEW, None)
             if "metadata" in output:
                 output.metadata.pop(WIDGET_VIEW, None)

@@ -78,18 +78,25 @@ def pages_of_a_file(question):
     return len(range(0, n_bytes, page)), wrong | {10**9: "left over"}
 
 
-@worked_out(LESSON[0].exercise_2)
-def where_a_page_begins(question):
-    kib, offset = numbers(question)
-    page = kib * 1024
-    begins = max(range(0, offset + 1, page))
-    return begins, {
-        begins // page: "counts blocks",
-        begins + page: "after the byte",
-        offset - begins: "how far past",
-        offset: "before alignment",
-        10**12 + 1: "multiple",
-    }
+def any_record(mm, offset):
+    record = records.unpack(mm, offset)
+    return record.smiles, record.value, record.end_bytes
+
+
+FUNCTIONS[LESSON[0].exercise_2] = [  # read any record
+    (lambda mm, offset: any_record(mm, offset)[:2], "three values"),
+    (lambda mm, offset: records.unpack(mm, offset), "three values"),
+    (lambda mm, offset: (mm[4:5], *any_record(mm, offset)[1:]), "decode"),
+    (lambda mm, offset: ("C", struct.unpack_from("<d", mm, 5), 13), "take the number out"),
+    (lambda mm, offset: any_record(mm, 0), "count from the one that you were given"),
+    (lambda mm, offset: ("C", 2.0, 13), "offset 0 has another"),
+    (lambda mm, offset: (*any_record(mm, offset)[:2], any_record(mm, offset)[2] - 8), "8 bytes"),
+    (
+        lambda mm, offset: (*any_record(mm, offset)[:2], any_record(mm, offset)[2] - offset),
+        "length",
+    ),
+    (any_record, "Right"),
+]
 
 
 @worked_out(LESSON[1].exercise_1)

@@ -17,7 +17,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
 # What each lesson teaches, as it is typed: dotted names, `.name` for a method of some object,
 # several names separated by | where one of them is enough.
 TAUGHT = {
-    "00": "mmap.PAGESIZE mmap.ALLOCATIONGRANULARITY",
+    "00": "open mmap.mmap struct.unpack_from struct.pack_into .flush np.memmap mmap.PAGESIZE",
     "01": "open .seek .read struct.pack struct.unpack|struct.unpack_from",
     "02": "open mmap.mmap memoryview .read .close",
     "03": "open mmap.mmap mmap.ALLOCATIONGRANULARITY libc.mmap",

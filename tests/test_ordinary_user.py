@@ -194,8 +194,9 @@ def run_tests(learner, *options):
 
 
 def test_every_lesson_runs_and_each_cell_twice(learner):
-    """Two lessons at a time: they may not disturb each other."""
-    done = run_tests(learner, "-n", "2", "-m", "user", "tests/test_twice.py")
+    """Two lessons at a time: they may not disturb each other. And the take-home cells, alone."""
+    files = ["tests/test_twice.py", "tests/test_take_home.py"]
+    done = run_tests(learner, "-n", "2", "-m", "user or take_home", *files)
     printed = f"{done.stdout[-12_000:]}{done.stderr[-2000:]}"
     assert done.returncode == 0 and " skipped" not in done.stdout, printed
 

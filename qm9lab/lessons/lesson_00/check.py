@@ -1,8 +1,10 @@
 """Checks of notebooks/00_start_here.ipynb."""
 
+import mmap
 import random
+import struct
 
-from qm9lab.course.check import Verdict, ask, number
+from qm9lab.course.check import Verdict, ask, attempt, hint, number, right
 
 
 def _draw(seed: int) -> tuple[int, int]:
@@ -39,30 +41,36 @@ def exercise_1(answer, seed: int) -> Verdict:
     )
 
 
-def question_2(seed: int) -> str:
-    """The question for ``seed``."""
-    page_kib, offset = _draw(seed + 1000)
-    return ask(
-        f"On a machine with a granularity of {page_kib} KiB: what is the last offset at which "
-        f"a map may begin that holds the byte at offset {offset:,}?"
-    )
+def exercise_2(function) -> Verdict:
+    """Check a function that reads the record at an offset of a map."""
+    molecules = [("C", -1101.5), ("N#N", 2.25), ("OCC", -4212.125)]
+    content = b"".join(struct.pack(f"<I{len(t)}sd", len(t), t.encode(), e) for t, e in molecules)
+    with mmap.mmap(-1, len(content)) as mm:
+        mm[:] = content
+        offset = 0
+        for text, energy in molecules:
+            end = offset + 4 + len(text) + 8
+            found, verdict = attempt(function, mm, offset)
+            verdict = verdict or _judge_record(found, text, energy, offset, end)
+            if verdict:
+                return verdict
+            offset = end
+    return right("Call it again and again, each time with the offset that it returned.")
 
 
-def exercise_2(answer, seed: int) -> Verdict:
-    """Check an offset that was aligned down to the granularity."""
-    page_kib, offset = _draw(seed + 1000)
-    page = page_kib * 1024
-    down = offset // page * page
-    return number(
-        answer,
-        down,
-        {
-            offset // page: "that counts blocks; at which byte does that block begin?",
-            down + page: "a map that begins there begins after the byte.",
-            offset % page: "that is how far past the allowed offset the byte lies.",
-            offset: "that is the offset before alignment.",
-            offset // (page_kib * 1000) * page_kib * 1000: "KiB is 1024 bytes, not 1000.",
-        },
-        "the answer is a multiple of the granularity, at or before the byte.",
-        "Align down: offset // granularity * granularity.",
-    )
+def _judge_record(found, text: str, energy: float, offset: int, end: int) -> Verdict | None:
+    """The hint for one answer, or None if it is right."""
+    if not isinstance(found, tuple | list) or len(found) != 3:
+        return hint("three values were asked for: return text, energy, next_offset.")
+    if isinstance(found[0], bytes):
+        return hint("the text is still bytes: decode makes text from them.")
+    if isinstance(found[1], tuple):
+        return hint("unpack_from returns a tuple, also for one number: take the number out.")
+    if (found[0], found[1]) != (text, energy):
+        first = "" if offset == 0 else " Do all offsets count from the one that you were given?"
+        return hint(f"the record at offset {offset} has another text or energy.{first}")
+    if found[2] == end:
+        return None
+    if found[2] == end - offset:
+        return hint("that is the length of the record. Where in the file does the next one begin?")
+    return hint("a record has 4 bytes, the text, and 8 bytes. Where does the next one begin?")

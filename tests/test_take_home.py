@@ -1,0 +1,65 @@
+"""The take-home cell of each lesson, alone: a folder with a copy of the record file, and no kit.
+
+``import qm9lab`` fails there. What the cell did is checked with plain Python. The user suite runs
+this file as an ordinary user, too.
+"""
+
+import array
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from qm9lab import qm9
+
+LESSONS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("[0-9w]*.ipynb"))
+NO_KIT = "import sys\nsys.modules['qm9lab'] = None  # what makes an import fail\n"
+
+pytestmark = pytest.mark.take_home
+
+
+def take_home(path):
+    """The sources of the lesson's cells with the tag ``take-home``."""
+    cells = nbformat.read(path, as_version=4).cells
+    return [cell.source for cell in cells if "take-home" in cell.metadata.get("tags", ())]
+
+
+def run(source, folder):
+    command = [sys.executable, "-I", "-c", NO_KIT + source]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def one_number_changed(folder, printed):
+    numbers, expected = array.array("d"), array.array("d", range(1_000_000))
+    numbers.frombytes((folder / "my_numbers.dat").read_bytes())
+    expected[123_456] *= -1
+    assert numbers == expected and printed == "(-123456.0,)\n"
+
+
+CHECKS = {"00": one_number_changed}
+CELLS = [(path.name[:2], source) for path in LESSONS for source in take_home(path)]
+
+
+@pytest.mark.parametrize(("lesson", "source"), CELLS, ids=[lesson for lesson, _ in CELLS])
+def test_take_home_cell_runs_without_the_kit(lesson, source, tmp_path):
+    shutil.copyfile(qm9.record_file(), tmp_path / "qm9_smiles_properties.dat")
+    done = run(source, tmp_path)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    CHECKS[lesson](tmp_path, done.stdout)
+
+
+def test_each_lesson_has_one_at_most_and_each_is_checked():
+    assert CHECKS.keys() == {lesson for lesson, _ in CELLS}
+    assert len(CELLS) == len(CHECKS)
+    assert all(len(source.splitlines()) <= 25 for _, source in CELLS)
+
+
+def test_a_cell_that_uses_the_kit_or_does_something_else_is_found(tmp_path):
+    assert "ModuleNotFoundError: import of qm9lab" in run("from qm9lab import x", tmp_path).stderr
+    (tmp_path / "my_numbers.dat").write_bytes(struct.pack("2d", 0, 1))
+    with pytest.raises(AssertionError):
+        one_number_changed(tmp_path, "(-123456.0,)\n")
