@@ -183,6 +183,10 @@ def map_and_keep_the_file_open(path, kept=[]):  # noqa: B006
     return mmap.mmap(kept[-1].fileno(), 0, access=mmap.ACCESS_READ)
 
 
+def map_without_a_name(path):
+    return mmap.mmap(open(path, "rb").fileno(), 0, access=mmap.ACCESS_READ)  # noqa: SIM115
+
+
 def map_and_close_it(path):
     with map_it(path, access=mmap.ACCESS_READ) as mm:
         return mm
@@ -197,6 +201,7 @@ FUNCTIONS[LESSON[2].exercise_1] = [  # a map to look at
     (map_it, "changed the file"),
     (lambda path: map_it(path, access=mmap.ACCESS_COPY), "private copy"),
     (map_and_keep_the_file_open, "still open"),
+    (map_without_a_name, "kept no name for it"),
     (lambda path: map_it(path, access=mmap.ACCESS_READ), "Right"),
     (lambda path: map_it(path, prot=mmap.PROT_READ), "Right"),
 ]

@@ -34,7 +34,6 @@ TAUGHT = {
 
 # Function that a lesson defines in a cell tagged `twin` -> the module that has it for the others.
 TWINS = {
-    "parse_regions": "qm9lab.measure.address_space",
     "c_mmap": "qm9lab.measure.system_calls",
     "rusage_faults": "qm9lab.measure.fault_counts",
     "evict": "qm9lab.measure.eviction",

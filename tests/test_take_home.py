@@ -40,7 +40,17 @@ def one_number_changed(folder, printed):
     assert numbers == expected and printed == "(-123456.0,)\n"
 
 
-CHECKS = {"00": one_number_changed}
+def one_record_of_a_thousand(folder, printed):
+    assert (folder / "my_records.dat").read_bytes()[123 * 28 :].startswith(b"sample 123\0")
+    assert printed == "sample 123 123 12.3\n"
+
+
+def errors_counted(folder, printed):
+    assert printed == f"{(folder / 'my_log.txt').read_text().count('error')} errors\n"
+    assert printed == "200 errors\n"
+
+
+CHECKS = {"00": one_number_changed, "01": one_record_of_a_thousand, "02": errors_counted}
 CELLS = [(path.name[:2], source) for path in LESSONS for source in take_home(path)]
 
 

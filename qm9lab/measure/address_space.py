@@ -2,7 +2,6 @@
 
 import mmap
 import os
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,25 +24,20 @@ class Region(NamedTuple):
     name: str  # of the file; empty for anonymous memory
 
 
-def parse_regions(lines: Iterable[str]) -> list[Region]:
-    """The regions that the lines of ``/proc/PID/maps`` describe, in order of address.
-
-    Source: proc_pid_maps(5); derived in notebooks/02_first_map.ipynb.
-    """
-    found = []
-    for line in lines:
-        span, perms, offset, _, _, *name = line.rstrip("\n").split(maxsplit=5)
-        start, end = (int(address, 16) for address in span.split("-"))
-        found.append(Region(start, end, perms, int(offset, 16), "".join(name)))
-    return found
-
-
 def regions(pid: int | None = None) -> list[Region] | Missing:
-    """Every region of this process or another, in order; ProcessLookupError for a wrong ``pid``."""
+    """Every region of this process or another, in order of address.
+
+    Source: ``/proc/PID/maps`` (proc_pid_maps(5)). ProcessLookupError for a wrong ``pid``.
+    """
     text = read_proc("maps", pid)
     if isinstance(text, Missing):
         return text
-    return parse_regions(os.fsdecode(text).split("\n")[:-1])
+    found = []
+    for line in os.fsdecode(text).split("\n")[:-1]:
+        span, perms, offset, _, _, *name = line.split(maxsplit=5)
+        start, end = (int(address, 16) for address in span.split("-"))
+        found.append(Region(start, end, perms, int(offset, 16), "".join(name)))
+    return found
 
 
 def address_of(buf: Any) -> int:

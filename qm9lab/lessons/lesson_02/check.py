@@ -1,9 +1,11 @@
 """Checks of notebooks/02_first_map.ipynb."""
 
 import contextlib
+import gc
 import mmap
 import random
 import tempfile
+import warnings
 from pathlib import Path
 
 import psutil
@@ -18,10 +20,16 @@ def exercise_1(function) -> Verdict:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "look.dat"
         path.write_bytes(content)
-        found, verdict = attempt(function, path)
-        if verdict:
-            return verdict
-        verdict = _judge_map(found, path, content)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", ResourceWarning)
+            found, verdict = attempt(function, path)
+            gc.collect()
+        if any("unclosed file" in str(warning.message) for warning in warned):
+            return hint(
+                "you opened the file and kept no name for it, so Python closes it some time later. "
+                "Open it in a with block."
+            )
+        verdict = verdict or _judge_map(found, path, content)
         if isinstance(found, mmap.mmap) and not found.closed:
             found.close()
         return verdict
