@@ -208,7 +208,7 @@ FUNCTIONS[LESSON[2].exercise_1] = [  # a map to look at
 
 
 @worked_out(LESSON[2].exercise_2)
-def copy_or_window(question):
+def copy_or_view(question):
     """The answer is found by running the lines on a real map, not by reading the check's table."""
     copies = ""
     for line in question.splitlines():
@@ -220,7 +220,7 @@ def copy_or_window(question):
         copies += letter if bytes(with_map["part"]) == before else ""
     others = "".join(sorted(set("abcde") - set(copies)))
     wrong = {
-        others: "windows",
+        others: "views",
         copies[:-1]: "at least one more",
         copies + others[0]: "part show",
         " and ".join(copies): "letters a to e only",

@@ -85,6 +85,13 @@ def ignored_outputs_have_an_assert(nb, folder):
                 yield f"cell {i}: expected an assert in this measuring cell or the next code cell"
 
 
+def figures_are_pictures(nb, folder):
+    for i, cell in code_cells(nb):
+        for data in (output.get("data", {}) for output in cell.outputs):
+            if data.get("text/plain", "").startswith("<Figure") and "image/png" not in data:
+                yield f"cell {i}: expected a picture, found only the words that name it"
+
+
 def executed(nb, folder):
     counts = [cell.execution_count for _, cell in code_cells(nb)]
     if counts != list(range(1, len(counts) + 1)):
@@ -112,7 +119,7 @@ def clean_outputs(nb, folder):
                 yield f"cell {i}: expected no path of one machine in an output, found {found[0]!r}"
 
 
-COMMITTED = (executed, clean_metadata, clean_outputs)
+COMMITTED = (executed, clean_metadata, clean_outputs, figures_are_pictures)
 RULES = (*COMMITTED, links, exercises, page_size_is_asked_for, ignored_outputs_have_an_assert)
 
 
@@ -183,6 +190,7 @@ BREAKS = [
     (clean_outputs, output(output_type="error", ename="E", evalue="", traceback=[])),
     (clean_outputs, output(output_type="stream", name="stdout", text="/home/ada/qm9.dat")),
     (clean_outputs, output(output_type="display_data", data={"text/plain": "'/tmp/x'"})),
+    (figures_are_pictures, output(output_type="display_data", data={"text/plain": "<Figure>"})),
 ]
 
 

@@ -92,7 +92,7 @@ def exercise_2(answer, seed: int) -> Verdict:
     if chosen == copies:
         return right("Slices, bytes() and read() copy; memoryview and frombuffer do not.")
     if chosen == set(lines) - copies:
-        return hint("those are the windows: the copies were asked for.")
+        return hint("those are the views: the copies were asked for.")
     if chosen - copies:
         wrong, _ = lines[min(chosen - copies)]
         return hint(f"after `{wrong}`, would part show a change made through mm?")
