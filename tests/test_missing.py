@@ -20,7 +20,7 @@ def missing(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ARITHMETIC + COMPARISON)
-@pytest.mark.parametrize("other", [3, 2.5, np.int64(7), np.arange(3)], ids=str)
+@pytest.mark.parametrize("other", [3, 2.5, np.int64(7), np.arange(3), {1, 2}], ids=str)
 def test_arithmetic_and_comparison_give_it_back(missing, name, other):
     operation = getattr(operator, name)
     assert operation(missing, other) is missing

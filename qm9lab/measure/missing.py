@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 
 STRICT: Final = "QM9LAB_STRICT"  # with the value 1, making a Missing raises MissingError
-NUMBER_LIKE = (numbers.Number, np.ndarray, np.generic)
+VALUES = (numbers.Number, np.ndarray, np.generic, set)
 
 
 class MissingError(RuntimeError):
@@ -47,8 +47,8 @@ class Missing:
         return Missing, (self.reason,)
 
     def _with(self, *others: object) -> "Missing":
-        """The result of an operation with numbers: this value again."""
-        if all(isinstance(other, (*NUMBER_LIKE, Missing)) for other in others):
+        """The result of an operation with numbers, arrays or sets of pages: this value again."""
+        if all(isinstance(other, (*VALUES, Missing)) for other in others):
             return self
         return NotImplemented  # type: ignore[no-any-return]
 
