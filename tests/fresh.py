@@ -2,7 +2,6 @@
 
     python3 tests/fresh.py trixie            Debian 13; bookworm is Debian 12
     python3 tests/fresh.py trixie --whole    all of `make test`, an hour or less
-    python3 tests/fresh.py                   why this cannot run here; nothing if it can
 
 It needs root and debootstrap (`make test-fresh`). Debian is installed into a temporary folder with
 make, python3, python3-venv, git and certificates, and nothing else. A clean clone of this
@@ -10,7 +9,8 @@ repository is put there. `make lab` must serve its first page, and `make test` m
 first three lessons or as a whole. Packages come from where this machine gets its own: the mirror in
 apt's sources, and the index and folders of `pip config list`.
 
-All mounts are made in a mount namespace of their own, so none is left however this ends.
+Exit status 77: no Debian can be installed here. All mounts are made in a mount namespace of their
+own, so none is left however this ends.
 """
 
 import ast
@@ -32,6 +32,7 @@ PACKAGES = "make,python3,python3-venv,git,ca-certificates"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KIT = "/root/qm9lab"
 LESSONS = "notebooks/0[0-2]_*.ipynb notebooks/solutions/0[0-2]_*.ipynb"
+NOT_HERE = 77  # the exit status, as other test programs use it
 LIMIT_S = {"": 1800, "--whole": 5400}
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "requests_ca_bundle")
 URL = re.compile(r"http://localhost:\d+/lab/tree/work/00_start_here\.ipynb\?token=\w+")
@@ -111,7 +112,8 @@ def install_debian(debian: Path, suite: str) -> None:
     command += [found] if (found := mirror(sources)) else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"test-fresh: debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        step(f"debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        sys.exit(NOT_HERE)
 
 
 def way_to_packages() -> dict[str, str]:
@@ -185,7 +187,8 @@ def inside_namespace(suite: str, whole: str, debian: Path) -> None:
 def main(suite: str, whole: str = "") -> int:
     """Make the namespaces and the folder, run, and remove the folder whatever happens."""
     if reason := unavailable():
-        sys.exit(f"test-fresh: {reason}")
+        step(reason)
+        return NOT_HERE
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"test-fresh: signal {number}"))
     # Not /tmp, which may be in memory: lessons want files on a disk.
     debian = Path(tempfile.mkdtemp(prefix="qm9lab-debian-", dir="/var/tmp"))
@@ -208,9 +211,6 @@ def main(suite: str, whole: str = "") -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 1:
-        print(unavailable() or "", end="")
-        sys.exit()
     if len(sys.argv) < 4:
         sys.exit(main(*sys.argv[1:]))
     try:

@@ -37,6 +37,7 @@ def test_why_it_cannot_run_is_one_line(monkeypatch):
     monkeypatch.setattr(fresh.os, "geteuid", lambda: 0)
     monkeypatch.setattr(fresh.shutil, "which", lambda tool: None)
     assert "apt install debootstrap" in fresh.unavailable()
+    assert fresh.main("trixie") == fresh.NOT_HERE
 
 
 def test_no_folder_is_left_when_it_fails(monkeypatch, tmp_path):
