@@ -80,6 +80,12 @@ def test_a_verdict_is_computed_from_its_cases(missing):
     assert claims.judge({"a": missing, "b": measure.Missing("another")}) is missing
 
 
+@pytest.mark.parametrize("wrong", [None, 1, 0.5, "holds", [True]])
+def test_a_case_that_is_no_truth_value_is_an_error_and_not_missing(wrong):
+    with pytest.raises(TypeError, match="case 'a': expected True, False or Missing, found"):
+        claims.judge({"a": wrong})
+
+
 def test_the_table_of_claims(missing, monkeypatch):
     listed = [
         claims.Claim("b", "c", "d", ["x", "y"]),

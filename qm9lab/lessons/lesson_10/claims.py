@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from qm9lab.measure import Missing, first_missing, is_missing
 
 LETTERS = {"t": "true", "f": "false", "d": "it depends", "i": "it depends"}
@@ -33,8 +35,12 @@ def judge(cases: Mapping[str, bool | Missing]) -> str | Missing:
     """The verdict on a claim, from whether it holds in each case.
 
     It is true if it holds in all cases, false if in none, otherwise it depends. A missing case
-    does not count. If all are missing, the verdict is the first of them.
+    does not count. If all are missing, the verdict is the first of them. TypeError if a case is
+    neither True nor False nor missing.
     """
+    for case, holds in cases.items():
+        if not isinstance(holds, bool | np.bool_ | Missing):
+            raise TypeError(f"case {case!r}: expected True, False or Missing, found {holds!r}")
     known = {bool(holds) for holds in cases.values() if not is_missing(holds)}
     if not known:
         return first_missing(*cases.values())
