@@ -2,8 +2,8 @@
 
 import mmap
 import random
-import struct
 
+from qm9lab import records
 from qm9lab.course.check import Verdict, ask, attempt, hint, number, right
 
 
@@ -44,12 +44,12 @@ def exercise_1(answer, seed: int) -> Verdict:
 def exercise_2(function) -> Verdict:
     """Check a function that reads the record at an offset of a map."""
     molecules = [("C", -1101.5), ("N#N", 2.25), ("OCC", -4212.125)]
-    content = b"".join(struct.pack(f"<I{len(t)}sd", len(t), t.encode(), e) for t, e in molecules)
+    content = b"".join(records.pack(text, energy) for text, energy in molecules)
     with mmap.mmap(-1, len(content)) as mm:
         mm[:] = content
         offset = 0
         for text, energy in molecules:
-            end = offset + 4 + len(text) + 8
+            end = records.unpack(content, offset).end_bytes
             found, verdict = attempt(function, mm, offset)
             verdict = verdict or _judge_record(found, text, energy, offset, end)
             if verdict:
