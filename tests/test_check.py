@@ -943,11 +943,11 @@ def test_a_number_that_is_right_is_right_though_a_mistake_leads_to_it_too():
 
 
 def test_a_guess_beside_what_was_measured():
-    assert repr(reveal(..., 1234, "pages")) == "your guess: none yet   measured: 1,234 pages"
-    assert repr(reveal((..., ...), (1, "r--s"))) == "your guess: none yet   measured: 1 | r--s"
-    assert repr(reveal((5, ...), (1, 2))) == "your guess: 5 | none yet   measured: 1 | 2"
+    assert repr(reveal(..., 1234, "pages")) == "your guess: not made yet   measured: 1,234 pages"
+    assert repr(reveal((..., ...), (1, "r--s"))) == "your guess: not made yet   measured: 1 | r--s"
+    assert repr(reveal((5, ...), (1, 2))) == "your guess: 5 | not made yet   measured: 1 | 2"
     assert repr(reveal("all", "all")) == "your guess: all   measured: all"
-    assert repr(reveal([...], [])) == "your guess: none yet   measured: none"
+    assert repr(reveal([...], [])) == "your guess: not made yet   measured: none"
     assert repr(reveal(2, np.sum([True] * 2048))) == "your guess: 2   measured: 2,048"
 
 

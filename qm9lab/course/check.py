@@ -137,6 +137,6 @@ def _form(value) -> str:
         shared = is_missing(*value) or all(map(is_stub, value))
         return forms[0] if shared and len(set(forms)) == 1 else " | ".join(forms)
     if is_stub(value):
-        return "none yet"
+        return "not made yet"
     is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return f"{value:,}" if is_count else str(value)
