@@ -168,8 +168,8 @@ def read_or_map(figure) -> None:
 def build_and_rename(figure) -> None:
     ax = blank(figure.subplots(), 20, 8.4)
     steps = (
-        ("1. truncate", "a placeholder of\nthe right size", None, "hole", "f.truncate(size)"),
-        ("2. store", "records, through\nthe map", MAPPED, "dirty", "mm[a:b] = record"),
+        ("1. truncate", "a temporary file\nof the right size", None, "hole", "f.truncate(size)"),
+        ("2. write", "records, through\nthe map", MAPPED, "dirty", "mm[a:b] = record"),
         ("3. flush", "dirty pages are\nwritten to the disk", DISK, "clean", "mm.flush()"),
         ("4. rename", "the file gets\nits real name", DISK, "clean", "os.replace(tmp, path)"),
     )
@@ -191,15 +191,15 @@ def build_and_rename(figure) -> None:
         12.6,
         1.0,
         Style("#FFFFFF", "", "#555555"),
-        "nothing yet, or the old file, whole",
+        "the old file, whole",
     )
     cell(ax, 15.8, 5.1, 3.8, 1.0, Style("#DDDDDD", "", "#222222"), "the new file, whole")
     say(
         ax,
         2.6,
         7.0,
-        "Killed in any of the first three steps: a temporary file is left over, "
-        "and nobody takes it for the data.",
+        "Killed in any of the first three steps: only the temporary file is left over. "
+        "A power cut\ncan undo the rename until fsync of the folder.",
         color="#444444",
     )
     meaning_legend(ax, (DISK, MAPPED), loc="lower left", bbox_to_anchor=(0.12, -0.06))

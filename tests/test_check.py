@@ -334,9 +334,9 @@ def builder(*faults, extra=0, shift=0, n_flush=1):
     """A builder of record files with the faults that are asked for."""
 
     def build(path, packed):
-        target = path if "in place" in faults else path.with_suffix(".partial")
+        target = path if "in place" in faults else path + ".partial"
         if "remove first" in faults:
-            path.unlink(missing_ok=True)
+            Path(path).unlink(missing_ok=True)
         size = sum(len(record or b"") for record in packed) + extra
         with open(target, "w+b") as f:
             f.truncate(size)
@@ -355,7 +355,7 @@ def builder(*faults, extra=0, shift=0, n_flush=1):
                     os.replace(target, path)
                     mm.flush()
         if "copy" in faults:
-            path.write_bytes(target.read_bytes())
+            Path(path).write_bytes(Path(target).read_bytes())
         elif not {"in place", "no rename", "rename first", "flush late"} & set(faults):
             os.replace(target, path)
 
@@ -363,7 +363,7 @@ def builder(*faults, extra=0, shift=0, n_flush=1):
 
 
 def with_another_name(path, packed, Map=mmap.mmap):  # noqa: N803
-    temporary = path.with_suffix(".partial")
+    temporary = Path(path + ".partial")
     temporary.write_bytes(b"".join(packed))
     with open(temporary, "r+b") as f, Map(f.fileno(), 0) as mm:
         mm.flush()
@@ -375,13 +375,13 @@ def forgiving(path, packed):
 
 
 def in_place(path, packed):
-    path.touch()
+    Path(path).touch()
     builder("in place")(path, packed)
 
 
 FUNCTIONS[LESSON[4].exercise_2] = [  # a builder to trust
     (lambda path, packed: print(path), "no file has the name"),
-    (lambda path, packed: path.write_bytes(b"".join(packed)), "not made through a map"),
+    (lambda path, packed: Path(path).write_bytes(b"".join(packed)), "not made through a map"),
     (builder(n_flush=0), "never flushed"),
     (builder(n_flush=400), "400 times"),
     (builder("rename first"), "a broken file"),

@@ -13,9 +13,9 @@ from qm9lab.course.check import Verdict, ask, attempt, hint, number, right
 def _draw_placeholder(seed: int) -> tuple[int, int]:
     """A placeholder's size in MiB, and the bytes that its records take."""
     draw = random.Random(seed)
-    size_mib, used = draw.choice([10, 20, 50]), draw.randint(1_000_000, 9_000_000)
-    # At least one byte is left over after the last phantom: there the walk fails.
-    return size_mib, used + (((size_mib << 20) - used) % 12 == 0)
+    size_mib, used = draw.choice([100, 200, 50]), draw.randint(1_000_000, 9_000_000)
+    # At least one byte is left over after the last phantom.
+    return size_mib, used + ((size_mib * 2**20 - used) % 12 == 0)
 
 
 def question_1(seed: int) -> str:
@@ -23,14 +23,14 @@ def question_1(seed: int) -> str:
     size_mib, used = _draw_placeholder(seed)
     return ask(
         f"A placeholder of {size_mib} MiB holds records in its first {used:,} bytes, then zeros. "
-        "How many phantom records does the printed program's walk read after them?"
+        "How many phantom records does `walk` read after them?"
     )
 
 
 def exercise_1(answer, seed: int) -> Verdict:
     """Check a number of phantom records."""
     size_mib, used = _draw_placeholder(seed)
-    size = size_mib << 20
+    size = size_mib * 2**20
     zeros = size - used
     return number(
         answer,
@@ -40,7 +40,7 @@ def exercise_1(answer, seed: int) -> Verdict:
             zeros // 4: "a phantom has a length and a value: more than 4 bytes.",
             zeros // 8: "a phantom has a value and a length: more than 8 bytes.",
             zeros / 12: "a walk reads whole records.",
-            zeros // 12 + 1: "the last few bytes are too few for a phantom: there the walk fails.",
+            zeros // 12 + 1: "the last few bytes are too few for one more phantom.",
             (size_mib * 1_000_000 - used) // 12: "MiB is 1024 * 1024 bytes.",
             zeros: "those are bytes: how many does one phantom take?",
         },
@@ -68,7 +68,7 @@ def exercise_2(function) -> Verdict:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "built.dat"
         with mock.patch("mmap.mmap", Recording):
-            _, verdict = attempt(function, path, packed, returns=False)
+            _, verdict = attempt(function, str(path), packed, returns=False)
         # A str has a length, as a record has, but cannot be written to a map.
         failing = [*packed[:200], "not bytes", *packed[200:]]
         verdict = (
@@ -79,7 +79,7 @@ def exercise_2(function) -> Verdict:
     if not was_mapped:
         return hint("the file is right, but not made through a map: no call of mmap.mmap was seen.")
     if not flushed:
-        return hint("your map was never flushed: after a power cut the file may hold zeros.")
+        return hint("your map was never flushed: after a power cut the file may be zeros.")
     if (whole, False) not in flushed:
         return hint("flush after the last record and before the rename.")
     if len(flushed) > 10:
@@ -107,13 +107,13 @@ def _judge_failed(function, path: Path, failing: list, whole: bytes) -> Verdict 
     """A build that cannot end well leaves an old, whole file alone, and no other at all."""
     for has_old in (True, False):
         try:
-            function(path, failing)
+            function(str(path), failing)
         except Exception:
             pass
         else:
             return hint("one record in the list was a str and your function raised no error.")
         if not has_old and path.exists():
-            return hint("a build failed half-way, and a reader found half a file: rename at last.")
+            return hint("a build failed half-way, and a reader found half a file: rename at the end.")
         if has_old and not path.exists():
             return hint("a build failed half-way, and the old file was gone: remove nothing first.")
         if has_old and path.read_bytes() != whole:
