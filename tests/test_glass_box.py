@@ -21,7 +21,7 @@ TAUGHT = {
     "01": "open .seek .read struct.pack struct.unpack|struct.unpack_from",
     "02": "open mmap.mmap memoryview .read .close",
     "03": "open mmap.mmap mmap.ALLOCATIONGRANULARITY libc.mmap",
-    "04": "open mmap.mmap .flush .truncate os.replace",
+    "04": "open mmap.mmap struct.pack_into .flush .truncate os.replace os.fsync",
     "05": "open mmap.mmap .flush struct.pack_into|struct.pack mmap.ACCESS_COPY",
     "06": "open mmap.mmap .madvise os.posix_fadvise os.fsync resource.getrusage",
     "07": "open",

@@ -50,7 +50,18 @@ def errors_counted(folder, printed):
     assert printed == "200 errors\n"
 
 
-CHECKS = {"00": one_number_changed, "01": one_record_of_a_thousand, "02": errors_counted}
+def a_file_built_and_renamed(folder, printed):
+    expected = b"".join(struct.pack("<16sd", f"sample {k}".encode(), k / 10) for k in range(10_000))
+    assert (folder / "my_data.dat").read_bytes() == expected
+    assert not (folder / "my_data.partial").exists() and printed == "240000 bytes\n"
+
+
+CHECKS = {
+    "00": one_number_changed,
+    "01": one_record_of_a_thousand,
+    "02": errors_counted,
+    "04": a_file_built_and_renamed,
+}
 CELLS = [(path.name[:2], source) for path in LESSONS for source in take_home(path)]
 
 

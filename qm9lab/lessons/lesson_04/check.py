@@ -113,7 +113,7 @@ def _judge_failed(function, path: Path, failing: list, whole: bytes) -> Verdict 
         else:
             return hint("one record in the list was a str and your function raised no error.")
         if not has_old and path.exists():
-            return hint("a build failed half-way, and a reader found half a file: rename at the end.")
+            return hint("a build failed half-way, and a reader found half a file: rename last.")
         if has_old and not path.exists():
             return hint("a build failed half-way, and the old file was gone: remove nothing first.")
         if has_old and path.read_bytes() != whole:
