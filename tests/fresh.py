@@ -33,6 +33,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 KIT = "/root/qm9lab"
 LESSONS = "notebooks/0[0-2]_*.ipynb notebooks/solutions/0[0-2]_*.ipynb"
 NOT_HERE = 77  # the exit status, as other test programs use it
+SUITES = ("trixie", "bookworm")  # Debian 13 and 12
 LIMIT_S = {"": 1800, "--whole": 5400}
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "ssl_cert_file", "requests_ca_bundle")
 URL = re.compile(r"http://localhost:\d+/lab/tree/work/00_start_here\.ipynb\?token=\w+")
@@ -212,7 +213,10 @@ def main(suite: str, whole: str = "") -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) < 4:
-        sys.exit(main(*sys.argv[1:]))
+        suite, whole = [*sys.argv[1:], "", ""][:2]
+        if suite not in SUITES or whole not in LIMIT_S:
+            sys.exit(f"test-fresh: expected {' or '.join(SUITES)} and perhaps --whole")
+        sys.exit(main(suite, whole))
     try:
         inside_namespace(*sys.argv[1:3], Path(sys.argv[3]))
     except (subprocess.CalledProcessError, KeyboardInterrupt) as error:

@@ -1,8 +1,11 @@
 """tests/fresh.py finds this machine's way to packages. `make test-fresh` runs the whole of it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import fresh
+import pytest
 
 SOURCES = """
 # http://old.example/debian
@@ -48,3 +51,10 @@ def test_no_folder_is_left_when_it_fails(monkeypatch, tmp_path):
     start = fresh.subprocess.Popen
     monkeypatch.setattr(fresh.subprocess, "Popen", lambda words, **how: start(["false"], **how))
     assert (fresh.main("trixie"), Path(made).exists()) == (1, False)
+
+
+@pytest.mark.parametrize("words", [[], ["sid"], ["trixie", "--all"]])
+def test_wrong_words_get_one_line(words):
+    done = subprocess.run([sys.executable, fresh.__file__, *words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "test-fresh: expected trixie or bookworm and perhaps --whole\n"
