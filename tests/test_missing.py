@@ -42,6 +42,11 @@ def test_sums_and_chained_comparisons_pass(missing):
     assert np.sum(missing) is missing
 
 
+def test_as_a_float_it_is_nan_so_a_plot_has_a_gap(missing):
+    assert np.isnan(float(missing))
+    assert np.array_equal(np.array([1, missing], float), [1, np.nan], equal_nan=True)
+
+
 def test_its_words(missing):
     words = "not available here, because this system has no such counter"
     assert repr(missing) == str(missing) == f"{missing:,.1f}" == f"{missing:>8}" == words
@@ -59,7 +64,6 @@ def test_its_words(missing):
         lambda m: m(),
         lambda m: list(m),
         lambda m: int(m),
-        lambda m: float(m),
         lambda m: range(m),
     ],
 )

@@ -1,5 +1,6 @@
 """A value that this system cannot give, with the reason."""
 
+import math
 import numbers
 import os
 from typing import Any, Final
@@ -39,6 +40,10 @@ class Missing:
 
     def __bool__(self) -> bool:
         return True
+
+    def __float__(self) -> float:
+        """NaN, which matplotlib does not draw."""
+        return math.nan
 
     def __hash__(self) -> int:
         return hash((Missing, self.reason))
