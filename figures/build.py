@@ -227,7 +227,7 @@ def who_sees_a_store(figure) -> None:
     cell(ax, 15.9, 4.4, 3.6, 1.2, MEANINGS[CACHE], "unchanged page")
     arrow(ax, (12.7, 2.5), (12.7, 4.4), "#0072B2")
     arrow(ax, (15.9, 5.0), (14.5, 5.0), "#B07A00", dashed=True)
-    say(ax, 11.4, 6.1, "copied at the first store", fontsize=8.5, color="#6B4A00")
+    say(ax, 11.4, 6.1, "copied at the first write", fontsize=8.5, color="#6B4A00")
     arrow(ax, (17.7, 4.4), (17.7, 2.5), "#444444")
     say(ax, 17.9, 3.5, "they see\nno change", fontsize=8.5)
     arrow(ax, (17.0, 5.6), (15.6, 7.5), "#999999", dashed=True, style="-")

@@ -2,9 +2,41 @@
 
 import mmap
 import random
+import struct
 import tempfile
 
-from qm9lab.course.check import Verdict, hint, letters, number, right
+from qm9lab import records
+from qm9lab.course.check import Verdict, attempt, hint, letters, right
+
+from .story import play
+
+
+def exercise_1(add) -> Verdict:
+    """Check a function that adds a number to the value of one record, in place."""
+    before = b"".join(map(records.pack, ("C", "[H]O[H]", "N"), (-1.25, 2.75, 8.0)))
+    start, at = 13, 13 + 4 + 7  # of the second record, and of its value
+    with tempfile.TemporaryFile() as f:
+        f.write(before)
+        f.flush()
+        mm = mmap.mmap(f.fileno(), 0)
+        _, verdict = attempt(add, mm, start, 0.5, returns=False)
+        f.seek(0)
+        found = f.read()
+    if verdict:
+        return verdict
+    if found == before:
+        return hint("the file has not changed. Which function writes a number into the map itself?")
+    if found[:at] + found[at + 8 :] != before[:at] + before[at + 8 :]:
+        return hint("other bytes changed, too. The value comes after the length and the text.")
+    (value,) = struct.unpack_from("<d", found, at)
+    if value == 0.5:
+        return hint("the amount is there now. Read the old value first, and add the amount to it.")
+    if value != 2.75 + 0.5:
+        return hint(f"the value was 2.75, the amount was 0.5, and the value is {value} now.")
+    if mm.closed:
+        return hint("you closed the map. Whoever gave it to you may need it again.")
+    return right("Eight bytes at most were written, whatever the size of the file.")
+
 
 STORIES = (
     ("P writes 'p'", "P is flushed"),
@@ -17,30 +49,7 @@ STORIES = (
 )
 
 
-def _play(story) -> str:
-    """What P, S and read() see at the end, on this machine's kernel."""
-    with tempfile.TemporaryFile() as f:
-        f.write(b"o" * mmap.PAGESIZE)
-        f.flush()
-        access = {"P": mmap.ACCESS_COPY, "S": mmap.ACCESS_WRITE}
-        maps = {who: mmap.mmap(f.fileno(), 0, access=access[who]) for who in access}
-        for act in story:
-            who = act[0]
-            if "writes" in act:
-                maps[who][0:1] = act[-2].encode()
-            elif "flushed" in act:
-                maps[who].flush()
-            else:
-                maps[who].close()
-                maps[who] = mmap.mmap(f.fileno(), 0, access=access[who])
-        f.seek(0)
-        seen = maps["P"][0:1] + maps["S"][0:1] + f.read(1)
-        maps["P"].close()
-        maps["S"].close()
-    return seen.decode()
-
-
-def question_1(seed: int) -> str:
+def question_2(seed: int) -> str:
     """The question for ``seed``."""
     acts = "; then ".join(random.Random(seed).choice(STORIES))
     return (
@@ -50,13 +59,16 @@ def question_1(seed: int) -> str:
     )
 
 
-def exercise_1(answer, seed: int) -> Verdict:
+def exercise_2(answer, seed: int) -> Verdict:
     """Check who sees what."""
     story = random.Random(seed).choice(STORIES)
     answer, verdict = letters(answer, 3, "ops")
     if verdict:
         return verdict
-    seen = _play(story)
+    with tempfile.TemporaryFile() as f:
+        f.write(b"o" * mmap.PAGESIZE)
+        f.flush()
+        seen = "".join(play(f, story).values())
     if answer == seen:
         return right("Your kernel just did the same.")
     if answer[1] != answer[2]:
@@ -70,45 +82,3 @@ def exercise_1(answer, seed: int) -> Verdict:
     if "P writes 'p'" in story:
         return hint("after its first write P looks at its own copy of the page.")
     return hint("P has written nothing yet: which page does it look at?")
-
-
-def _draw_writes(seed: int) -> tuple[int, list[int]]:
-    """A page size in bytes, and offsets of doubles: some share a page, some span two."""
-    draw = random.Random(seed)
-    page = draw.choice([4, 16]) * 1024
-    pages = draw.sample(range(1, 30, 2), 6)
-    n_spanning, n_together = draw.randint(0, 2), draw.randint(1, 2)
-    alone = [page * k + draw.randint(100, page - 100) for k in pages[n_spanning:]]
-    spanning = [page * (k + 1) - draw.randint(1, 7) for k in pages[:n_spanning]]
-    together = [offset // page * page + 8 * draw.randint(1, 9) for offset in alone[:n_together]]
-    offsets = [*spanning, *alone, *together]
-    draw.shuffle(offsets)
-    return page, offsets
-
-
-def question_2(seed: int) -> str:
-    """The question for ``seed``."""
-    page, offsets = _draw_writes(seed)
-    return (
-        f"Pages of {page // 1024} KiB. Doubles of 8 bytes are written at the offsets\n"
-        f"{', '.join(f'{offset:,}' for offset in offsets)}\n"
-        "of a clean file, through a shared map. How many pages were written to?"
-    )
-
-
-def exercise_2(answer, seed: int) -> Verdict:
-    """Check a number of pages that became dirty."""
-    page, offsets = _draw_writes(seed)
-    starts = {offset // page for offset in offsets}
-    touched = starts | {(offset + 7) // page for offset in offsets}
-    return number(
-        answer,
-        len(touched),
-        {
-            len(offsets): "you counted writes, not pages.",
-            len(starts): "you counted first bytes: in which page does each last byte lie?",
-            8 * len(offsets): "you counted bytes, not pages.",
-        },
-        "for each write: in which page is its first byte, and in which its last?",
-        "One write can touch two pages, and two writes can touch the same page.",
-    )

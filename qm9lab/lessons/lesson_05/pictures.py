@@ -1,36 +1,46 @@
-"""Who sees a write: the picture of lesson 05."""
+"""Who sees a change: the picture of lesson 05."""
 
-import textwrap
+import mmap
+import os
 
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from qm9lab.course.plots import MEANINGS, Style, blank, cell, meaning_legend, say
-from qm9lab.measure import is_missing
+from qm9lab import measure
+from qm9lab.course import folders, plots
+from qm9lab.course.plots import MEANINGS, blank, cell, say
 
-CLOSED = Style("#FFFFFF", "", "#888888")
+from .story import play
+
+ACCESS = ("ACCESS_WRITE", "ACCESS_COPY")
+STEPS = ("both maps made", "written", "flushed", "closed")
+ACTS = ("P writes 'p'", "P is flushed", "P is closed")
+CLOSED = plots.Style("#FFFFFF", "", "#888888")
 
 
-def observers(ax: Axes, seen: dict, n_dirty, private: bool) -> Axes:
-    """What each observer of one page reads, as boxes side by side.
-
-    The first observer is the map that was written through; it is ``private`` if it looks at an
-    anonymous copy of its own. ``n_dirty`` pages of the file wait to be written to the disk.
-    """
-    blank(ax, 12, 4)
-    first = "private (anonymous)" if private else "mapped in this process"
-    meanings = [first, "mapped in this process", "in the page cache"]
-    font = {"fontsize": 14, "weight": "bold", "family": "monospace"}
-    for k, (name, answer) in enumerate(seen.items()):
-        style = CLOSED if answer == "closed" else MEANINGS[meanings[k]]
+def who_sees(access: str, step: str) -> tuple[Figure, str]:
+    """Play the story up to ``step``, on one page that is on the disk, and draw who reads what."""
+    n_acts = STEPS.index(step)
+    with open(folders.lesson_folder() / "story.dat", "w+b") as f:
+        f.write(b"o" * mmap.PAGESIZE)
+        f.flush()
+        os.fsync(f.fileno())
+        seen = play(f, ACTS[:n_acts], getattr(mmap, access))
+        n_dirty = measure.cache_state(f).n_dirty
+    disk = "older bytes:\na dirty page waits" if n_dirty else f"{seen['read()']}, as read()"
+    if measure.is_missing(n_dirty):
+        disk = plots.MISSING
+    own_copy = access == "ACCESS_COPY" and n_acts > 0
+    mine = MEANINGS["private (anonymous)" if own_copy else "mapped in this process"]
+    boxes = [
+        (f"P, {access}", seen["P"], CLOSED if seen["P"] == "closed" else mine),
+        ("S, another map", seen["S"], MEANINGS["mapped in this process"]),
+        ("read()", seen["read()"], MEANINGS["in the page cache"]),
+    ]
+    figure = plots.new_figure(8, 2.2)
+    ax = blank(figure.subplots(), 12, 4)
+    for k, (name, answer, style) in enumerate([*boxes, ("on the disk", "", MEANINGS["on disk"])]):
         say(ax, 1.5 + 3 * k, 0.55, name, ha="center", fontsize=10)
-        cell(ax, 0.2 + 3 * k, 1.0, 2.6, 1.5, style, answer, **font)
-    say(ax, 10.5, 0.55, "on the disk", ha="center", fontsize=10)
-    if is_missing(n_dirty):
-        words, size = textwrap.fill(str(n_dirty), 30), 7
-    else:
-        words, size = "older bytes:\na dirty page waits", 10
-        if n_dirty == 0:
-            words = f"{seen['read()']}, as read()"
-    cell(ax, 9.2, 1.0, 2.6, 1.5, MEANINGS["on disk"], words, fontsize=size)
-    meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05), fontsize=8.5)
-    return ax
+        cell(ax, 0.2 + 3 * k, 1.0, 2.6, 1.5, style, answer, fontsize=14, weight="bold")
+    say(ax, 10.5, 1.75, disk, ha="center", fontsize=10)
+    plots.meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05), fontsize=8.5)
+    return figure, f"{access}, {step}. " + ", ".join(f"{who}: {seen[who]}" for who in seen)
