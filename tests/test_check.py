@@ -401,11 +401,41 @@ FUNCTIONS[LESSON[4].exercise_2] = [  # a builder to trust
 ]
 
 
+def adding(base=4, offset=None, order="<", write=struct.pack_into, keep=True, close=False):
+    """A function for exercise 1 of lesson 05 that goes wrong in the given way."""
+
+    def add(mm, start, amount):
+        start = start if offset is None else offset
+        at = start + base + struct.unpack_from("<I", mm, start)[0]
+        (value,) = struct.unpack_from(f"{order}d", mm, at)
+        write(f"{order}d", mm, at, value + amount if keep else amount)
+        if close:
+            mm.close()
+
+    return add
+
+
+FUNCTIONS[LESSON[5].exercise_1] = [  # add to a value
+    (adding(write=lambda form, mm, at, value: value), "has not changed"),
+    (adding(write=lambda form, mm, *rest: struct.pack_into(form, bytearray(mm), *rest)), "itself"),
+    (
+        adding(write=lambda form, mm, *rest: struct.pack_into(form, mm[:], *rest)),
+        "raised TypeError",
+    ),
+    (adding(base=0), "other bytes changed"),
+    (adding(offset=0), "other bytes changed"),
+    (adding(keep=False), "Read the old value first"),
+    (adding(order=">"), "the value is"),
+    (adding(close=True), "closed the map"),
+    (adding(), "Right"),
+]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_three_observers(seed):
-    story = LESSON[5].question_1(seed).splitlines()[1]
+    story = LESSON[5].question_2(seed).splitlines()[1]
     answers = ["".join(answer) for answer in product("ops", repeat=3)]
-    verdicts = {answer: LESSON[5].exercise_1(answer, seed) for answer in answers}
+    verdicts = {answer: LESSON[5].exercise_2(answer, seed) for answer in answers}
     right = [answer for answer in answers if verdicts[answer].right]
     assert len(right) == 1, story
     private, shared, read = right[0]
@@ -415,33 +445,14 @@ def test_three_observers(seed):
     for answer in answers:
         if answer[1] != answer[2]:
             assert "the same page" in verdicts[answer].text
-    assert "3 characters" in LESSON[5].exercise_1("xyz", seed).text
-    assert LESSON[5].exercise_1(", ".join(right[0].upper()), seed).right
+    assert "3 characters" in LESSON[5].exercise_2("xyz", seed).text
+    assert LESSON[5].exercise_2(", ".join(right[0].upper()), seed).right
 
 
 def test_the_stories_have_different_ends():
     answers = ["".join(answer) for answer in product("ops", repeat=3)]
-    ends = {next(a for a in answers if LESSON[5].exercise_1(a, seed).right) for seed in SEEDS}
+    ends = {next(a for a in answers if LESSON[5].exercise_2(a, seed).right) for seed in SEEDS}
     assert ends == {"poo", "sss", "pss", "ooo"}
-    n_pages = set()
-    for seed in SEEDS:
-        right = [n for n in range(1, 20) if LESSON[5].exercise_2(n, seed).right]
-        n_pages.update(right)
-        assert len(right) == 1
-    assert len(n_pages) >= 3
-
-
-@worked_out(LESSON[5].exercise_2)
-def dirty_pages_by_storing_into_a_real_map(question):
-    """Counted on a private map: each page that was stored to becomes anonymous, and no other."""
-    kib, _, *offsets = numbers(question)
-    pages = {(offset + k) // (kib * 1024) for offset in offsets for k in range(8)}
-    return len(pages), {
-        len(offsets): "counted writes",
-        len({offset // (kib * 1024) for offset in offsets}): "last byte",
-        8 * len(offsets): "counted bytes",
-        1000: "for each write",
-    }
 
 
 @worked_out(LESSON[6].exercise_1)
@@ -921,7 +932,8 @@ def test_a_function_gets_the_hint_for_what_it_does(exercise, function, words, mo
 def test_a_function_that_is_a_stub_raises_or_returns_nothing(exercise):
     assert all(exercise(stub) == NOT_YET for stub in (*STUBS, blank))
     assert "raised ZeroDivisionError" in exercise(lambda *args: 1 / 0).text
-    if exercise not in (LESSON[4].exercise_2, LESSON[9].exercise_3):  # they return nothing
+    returns_nothing = (LESSON[4].exercise_2, LESSON[5].exercise_1, LESSON[9].exercise_3)
+    if exercise not in returns_nothing:
         assert "is `return` missing" in exercise(lambda *args: print(end="")).text
 
 

@@ -22,7 +22,8 @@ TAUGHT = {
     "02": "open mmap.mmap memoryview .read .close",
     "03": "open mmap.mmap mmap.ALLOCATIONGRANULARITY libc.mmap",
     "04": "open mmap.mmap struct.pack_into .flush .truncate os.replace os.fsync",
-    "05": "open mmap.mmap .flush struct.pack_into|struct.pack mmap.ACCESS_COPY",
+    "05": "open mmap.mmap struct.unpack_from struct.pack_into .flush mmap.ACCESS_COPY .truncate "
+    "resource.getrusage .ru_minflt psutil.Process .memory_info .rss .shared np.memmap",
     "06": "open mmap.mmap .madvise os.posix_fadvise os.fsync resource.getrusage",
     "07": "open",
     "08": "open mmap.mmap struct.Struct .unpack_from np.frombuffer touched.pages",

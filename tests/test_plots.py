@@ -12,7 +12,6 @@ from qm9lab import records
 from qm9lab.course import page_grid, plots
 from qm9lab.lessons.lesson_01 import pictures as pictures_01
 from qm9lab.lessons.lesson_02 import pictures as pictures_02
-from qm9lab.lessons.lesson_05 import pictures as pictures_05
 from qm9lab.measure import Missing, Region
 
 
@@ -172,20 +171,6 @@ def test_regions_are_merged_into_parts_and_ours_stays_alone(ax):
     lit = [p for p in ax.patches if to_hex(p.get_facecolor()).upper() == "#0072B2"]
     assert len(lit) == 1 and "our map: 50 B of addresses" in texts(ax)
     assert "nothing mapped: 40 GiB" in texts(ax)
-
-
-def test_observers_show_what_each_reads_and_the_disk_only_what_is_known(monkeypatch):
-    monkeypatch.delenv("QM9LAB_STRICT", raising=False)
-    seen = {"this map": "new", "another map": "old", "read()": "old"}
-    for n_dirty, words in (
-        (0, "old, as read()"),
-        (Missing("of this"), "not available here, because of\nthis"),
-        (1, "older bytes:\na dirty page waits"),
-    ):
-        ax = plots.new_figure().subplots()
-        pictures_05.observers(ax, seen, n_dirty, private=True)
-        assert [t for t in texts(ax) if t in ("new", "old")] == ["new", "old", "old"]
-        assert texts(ax)[-1] == words
 
 
 def test_where_the_regions_are_missing_the_picture_says_why(ax, monkeypatch):

@@ -56,11 +56,18 @@ def a_file_built_and_renamed(folder, printed):
     assert not (folder / "my_data.partial").exists() and printed == "240000 bytes\n"
 
 
+def celsius_to_kelvin(folder, printed):
+    kelvin = array.array("d", (folder / "my_temperatures.dat").read_bytes())
+    assert kelvin == array.array("d", (-20 + 5 * k + 273.15 for k in range(11)))
+    assert printed == "[253.15 258.15 263.15]\n"
+
+
 CHECKS = {
     "00": one_number_changed,
     "01": one_record_of_a_thousand,
     "02": errors_counted,
     "04": a_file_built_and_renamed,
+    "05": celsius_to_kelvin,
 }
 CELLS = [(path.name[:2], source) for path in LESSONS for source in take_home(path)]
 

@@ -8,6 +8,7 @@ from qm9lab.course import plots
 from qm9lab.course.view import View, choice, slider
 from qm9lab.lessons.lesson_03 import calls
 from qm9lab.lessons.lesson_03.widget import CallExplorer
+from qm9lab.lessons.lesson_05 import pictures as who_sees
 from qm9lab.lessons.lesson_07.widget import full_or_lazy
 from qm9lab.lessons.lesson_08.widget import layout_explorer
 from qm9lab.lessons.lesson_09.widget import sharing_dashboard
@@ -24,7 +25,7 @@ def draw_values(**values):
     [
         lambda draw: View(draw, record_index=slider("record", 0, 130_830)),
         lambda draw: View(
-            draw, access=choice("map", ["WRITE", "COPY"]), step=slider("step", 0, 3, 1)
+            draw, access=choice("P", who_sees.ACCESS), step=choice("step", who_sees.STEPS)
         ),
         lambda draw: CallExplorer(draw, calls.CONTROLS, calls.Choice()._asdict()),
         full_or_lazy,
@@ -33,7 +34,7 @@ def draw_values(**values):
     ],
     ids=[
         "slider",
-        "choice_and_slider",
+        "two_choices",
         "call_explorer",
         "full_or_lazy",
         "sharing_dashboard",

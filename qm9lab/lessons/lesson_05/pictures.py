@@ -37,7 +37,7 @@ def who_sees(access: str, step: str) -> tuple[Figure, str]:
         ("read()", seen["read()"], MEANINGS["in the page cache"]),
     ]
     figure = plots.new_figure(8, 2.2)
-    ax = blank(figure.subplots(), 12, 4)
+    ax = blank(figure.subplots(), 12, 3.5)
     for k, (name, answer, style) in enumerate([*boxes, ("on the disk", "", MEANINGS["on disk"])]):
         say(ax, 1.5 + 3 * k, 0.55, name, ha="center", fontsize=10)
         cell(ax, 0.2 + 3 * k, 1.0, 2.6, 1.5, style, answer, fontsize=14, weight="bold")
