@@ -8,16 +8,15 @@ import tempfile
 from qm9lab import records
 from qm9lab.course.check import Verdict, attempt, hint, letters, right
 
-from .story import play
+from .pictures import play
 
 
 def exercise_1(add) -> Verdict:
     """Check a function that adds a number to the value of one record, in place."""
     before = b"".join(map(records.pack, ("C", "[H]O[H]", "N"), (-1.25, 2.75, 8.0)))
     start, at = 13, 13 + 4 + 7  # of the second record, and of its value
-    with tempfile.TemporaryFile() as f:
+    with tempfile.TemporaryFile(buffering=0) as f:
         f.write(before)
-        f.flush()
         mm = mmap.mmap(f.fileno(), 0)
         _, verdict = attempt(add, mm, start, 0.5, returns=False)
         f.seek(0)
@@ -65,9 +64,8 @@ def exercise_2(answer, seed: int) -> Verdict:
     answer, verdict = letters(answer, 3, "ops")
     if verdict:
         return verdict
-    with tempfile.TemporaryFile() as f:
+    with tempfile.TemporaryFile(buffering=0) as f:
         f.write(b"o" * mmap.PAGESIZE)
-        f.flush()
         seen = "".join(play(f, story).values())
     if answer == seen:
         return right("Your kernel just did the same.")
