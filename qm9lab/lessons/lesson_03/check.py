@@ -1,58 +1,13 @@
 """Checks of notebooks/03_mmap_parameters.ipynb."""
 
+import mmap
 import random
+import tempfile
+from pathlib import Path
 
-from qm9lab.course.check import NOT_YET, Verdict, hint, is_stub, number, right
+from qm9lab.course.check import NOT_YET, Verdict, attempt, hint, is_stub, right
 
-# 1: align an offset ---------------------------------------------------------------------------
-
-
-def _draw_offset(seed: int) -> tuple[int, int]:
-    """A granularity and an offset that is no multiple of it, nor near the middle of two."""
-    draw = random.Random(seed)
-    granularity = draw.choice([4, 16, 64]) * 1024
-    rest = draw.choice([1, 3]) * granularity // 4 + draw.randint(-500, 500)
-    return granularity, draw.randint(3, 60) * granularity + rest
-
-
-def question_1(seed: int) -> str:
-    """The question for ``seed``."""
-    granularity, offset = _draw_offset(seed)
-    return (
-        f"The granularity is {granularity:,} bytes. A record begins at offset {offset:,}.\n"
-        "Which offset do you give to mmap, and at which index of the map does the record\n"
-        "begin? Answer (offset, index)."
-    )
-
-
-def exercise_1(answer, seed: int) -> Verdict:
-    """Check an aligned offset and the distance from it."""
-    granularity, offset = _draw_offset(seed)
-    n_before, delta = divmod(offset, granularity)
-    aligned, above = n_before * granularity, (n_before + 1) * granularity
-    unaligned = "that is the offset before alignment: mmap would fail with EINVAL."
-    return number(
-        answer,
-        (aligned, delta),
-        {
-            (delta, aligned): "those are the right two numbers in the wrong order.",
-            (n_before, delta): "your first number counts granules, but mmap needs bytes.",
-            (offset, 0): unaligned,
-            (offset, delta): unaligned,
-            (aligned, 0): "index 0 of the map is the byte at the aligned offset, not the record.",
-            (aligned, offset): "the index counts from the map's first byte, not from the file's.",
-            (above, delta): "that map begins after the record's first byte.",
-            (above, granularity - delta): "you rounded up: the map begins after the record.",
-            (above, -(granularity - delta)): "you rounded up: index -1 is the map's last byte.",
-            (aligned, granularity - delta): "that is how far the record is from the next boundary.",
-        },
-        "what is the largest multiple of the granularity that is not above the record's offset? "
-        "How far from it is the record?",
-        "A map from there, longer by the index, contains the record.",
-    )
-
-
-# 2: name the error ----------------------------------------------------------------------------
+# 1: name the error ----------------------------------------------------------------------------
 
 # The call, what it does on Linux, and a hint. ``path`` is a file of two and a half granules,
 # ``size`` its size, ``granule`` mmap.ALLOCATIONGRANULARITY; ``empty`` an empty file.
@@ -60,8 +15,7 @@ CALLS = (
     (
         'f = open(path, "rb")\nmmap.mmap(f.fileno(), 0)',
         "EACCES",
-        "without prot and access, Python asks for a shared map to read and to write. May you write "
-        "to this file?",
+        "which access do you get without access=, and may you write to this file?",
     ),
     (
         'f = open(path, "rb")\nmmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)',
@@ -82,7 +36,7 @@ CALLS = (
         'f = open(path, "rb")\n'
         "mmap.mmap(f.fileno(), 10, access=mmap.ACCESS_READ, offset=granule // 2)",
         "EINVAL",
-        "is this offset a multiple of the granularity? Python does not check, mmap(2) does.",
+        "is this offset a multiple of the granularity? Python does not check, the system does.",
     ),
     (
         'f = open(path, "rb")\nmmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ, offset=granule)',
@@ -102,38 +56,26 @@ CALLS = (
         "access= is short for prot and flags. May you give both?",
     ),
     (
-        'f = open(path, "rb")\n'
-        "mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVATE,\n"
-        "          prot=mmap.PROT_READ | mmap.PROT_WRITE)",
-        "a map",
-        "ACCESS_COPY is short for these prot and flags.",
-    ),
-    (
         "fd = os.open(path, os.O_WRONLY)\nmmap.mmap(fd, 0, prot=mmap.PROT_WRITE)",
         "EACCES",
         "whatever prot is, the kernel must be able to read the pages of the file.",
-    ),
-    (
-        'f = open(path, "rb")\nmmap.mmap(f.fileno(), 0, flags=0, prot=mmap.PROT_READ)',
-        "EINVAL",
-        "the call has neither MAP_SHARED nor MAP_PRIVATE.",
     ),
 )
 SAME = {"PERMISSIONERROR": "EACCES", "MAP": "a map", "A MAP": "a map", "VALUEERROR": "ValueError"}
 NAMES = ("a map", "ValueError", "EACCES", "EBADF", "EINVAL")
 
 
-def question_2(seed: int) -> str:
+def question_1(seed: int) -> str:
     """The question for ``seed``."""
     return (
-        "granule is mmap.ALLOCATIONGRANULARITY; path is a file of two and a half\n"
-        "granules, of size bytes; empty is an empty file.\n\n"
+        "granule is mmap.ALLOCATIONGRANULARITY. path is a file of two and a half granules,\n"
+        "size is its size, and empty is an empty file.\n\n"
         f"{random.Random(seed).choice(CALLS)[0]}\n\n"
         f"What does the call do on Linux? Answer one of {', '.join(map(repr, NAMES))}."
     )
 
 
-def exercise_2(answer, seed: int) -> Verdict:
+def exercise_1(answer, seed: int) -> Verdict:
     """Check what a call does."""
     _, expected, words = random.Random(seed).choice(CALLS)
     if is_stub(answer):
@@ -147,55 +89,52 @@ def exercise_2(answer, seed: int) -> Verdict:
     return hint(words if named in NAMES else otherwise)
 
 
-# 3: the length of the region ------------------------------------------------------------------
+# 2: a part of a file, to change ---------------------------------------------------------------
+
+RAISED = {  # what a message has in it, and what to think about
+    "PermissionError": "May a file that is opened like this be written to?",
+    "Errno 22": "Is the offset that you pass a multiple of the granularity?",
+    "greater than file size": "Add offset and length: where does this map end?",
+}
 
 
-def _draw_length(seed: int) -> tuple[int, int, int, int]:
-    """Page size, file size, offset and length of a map: to the file's end, or one that is not."""
-    draw = random.Random(seed)
-    page = draw.choice([4, 16]) * 1024
-    n_pages = draw.randint(5, 30)
-    size = n_pages * page + draw.randint(page // 8, page - page // 8)
-    offset = draw.randint(1, n_pages - 3) * page
-    if draw.random() < 0.65:
-        return page, size, offset, size - offset
-    return page, size, offset, draw.randint(page + 10, 2 * page - 10)
+def exercise_2(function) -> Verdict:
+    """Check a function that maps a part of a file, and returns a view of it to write to."""
+    granularity, verdict = mmap.ALLOCATIONGRANULARITY, NOT_YET
+    content = bytes(k % 251 for k in range(4 * granularity))
+    # Windows does not remove a file that an answer still has mapped.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder, "change.dat")
+        for start, n in ((2 * granularity + granularity // 3, 20), (granularity, 7)):
+            path.write_bytes(content)
+            view, verdict = attempt(function, path, start, n)
+            if not path.stat().st_size:
+                return hint("the file is empty now: which mode keeps what is in the file?")
+            if verdict:
+                advice = [f" {RAISED[words]}" for words in RAISED if words in verdict.text]
+                return verdict._replace(text=verdict.text + "".join(advice))
+            verdict = _judge_view(view, path, content, start, n)
+            if isinstance(view, memoryview):
+                view.release()
+            if not verdict.right:
+                break
+    return verdict
 
 
-def question_3(seed: int) -> str:
-    """The question for ``seed``."""
-    page, size, offset, length = _draw_length(seed)
-    return (
-        f"Pages of {page:,} bytes. A file of {size:,} bytes is mapped with offset {offset:,}\n"
-        f"and length {length:,}. How many bytes of addresses does the region span, and how many\n"
-        "of them lie past the end of the file and read 0? Answer (span, zeros)."
-    )
-
-
-def exercise_3(answer, seed: int) -> Verdict:
-    """Check the span of a region and the zeros in it."""
-    page, size, offset, length = _draw_length(seed)
-    span = -(-length // page) * page
-    zeros = max(0, offset + span - size)
-    whole = "a region has whole pages: round the length up."
-    mistakes = {
-        (zeros, span): "those are the right two numbers in the wrong order.",
-        (length, 0): whole,
-        (length, zeros): whole,
-        (length // page * page, 0): "a region that was rounded down would be too short.",
-        (span // page, zeros): "your first number counts pages, but the question asks for bytes.",
-        (-(-size // page) * page, zeros): "that is the whole file. Where does the map begin?",
-    }
-    if offset + length == size:
-        praise = "What you write over those zeros does not reach the file."
-        mistakes[span, 0] = "where in its last page does the file end, and what comes after?"
-    else:
-        praise = "Past the end of the file you read zeros. Past length you read more of the file."
-        mistakes[span, span - length] = "length ends there, but does the file? More bytes follow."
-    return number(
-        answer,
-        (span, zeros),
-        mistakes,
-        "round the length up to whole pages. How far past the file's end does the region reach?",
-        praise,
-    )
+def _judge_view(view, path: Path, content: bytes, start: int, n: int) -> Verdict:
+    if not isinstance(view, memoryview):
+        return hint(f"a memoryview was asked for, this is a {type(view).__name__}.")
+    if not isinstance(view.obj, mmap.mmap):
+        return hint(f"that is a view of a {type(view.obj).__name__}, not of a map.")
+    if len(view) != n:
+        return hint(f"the view has {len(view):,} bytes, {n} were asked for.")
+    if view != content[start : start + n]:
+        return hint("these are other bytes: how far after the map's first byte does start lie?")
+    if len(view.obj) > mmap.ALLOCATIONGRANULARITY + n:
+        return hint(f"the map has {len(view.obj):,} bytes: map only the part that you need.")
+    if view.readonly:
+        return hint("the view is read-only: choose the access.")
+    view[:] = b"!" * n
+    if path.read_bytes()[start : start + n] != b"!" * n:
+        return hint("what you write into the view does not reach the file: choose the access.")
+    return right("What you write into the view reaches the file, and only this part is mapped.")

@@ -14,40 +14,21 @@ FLAG = {"SHARED": 1, "PRIVATE": 2, "FIXED_NOREPLACE": 0x100000}
 FLAG |= {name: getattr(mmap, f"MAP_{name}", 0) for name in ("ANONYMOUS", "POPULATE")}
 
 FREE = 1 << 36  # program, heap and libraries lie elsewhere on every 64-bit Linux
-IN_USE = "page in use"  # where that is, the child knows
+IN_USE = "page in use"  # the child knows where that is
 ADDR = {"NULL": 0, "free page": FREE, "free page + 100": FREE + 100, IN_USE: None, "page 1": PAGE}
-LENGTH = {
-    "0": 0,
-    "1": 1,
-    f"{SIZE:,} (the file)": SIZE,
-    f"{SIZE + PAGE:,} (a page more)": SIZE + PAGE,
-    "2**60": 2**60,
-}
+LENGTH = {"0": 0, "1": 1, "file size": SIZE, "file size + a page": SIZE + PAGE, "2**60": 2**60}
 OFFSET = {"0": 0, "one page": PAGE, "half a page": PAGE // 2, "past the end": 4 * PAGE}
 OFFSET |= {"2**63 - one page": 2**63 - PAGE}
 
-
-class Opened(NamedTuple):
-    """What ``fd`` stands for: the file's name, how it is opened, and both as code."""
-
-    name: str
-    flags: int
-    in_c: str
-    in_python: str
-
-
 FILES = {"path": LETTERS, "empty_path": b""}
-READ, WRITE, BOTH = os.O_RDONLY, os.O_WRONLY, os.O_RDWR
-FD = {
-    '"rb"': Opened("path", READ, "open(path, O_RDONLY)", 'open(path, "rb")'),
-    '"r+b"': Opened("path", BOTH, "open(path, O_RDWR)", 'open(path, "r+b")'),
-    "O_WRONLY": Opened("path", WRITE, "open(path, O_WRONLY)", "os.open(path, os.O_WRONLY)"),
-    "empty file": Opened("empty_path", BOTH, "open(empty_path, O_RDWR)", 'open(empty_path, "r+b")'),
-    "folder": Opened("", READ, "open(folder, O_RDONLY)", "os.open(folder, os.O_RDONLY)"),
-    "closed": Opened(
-        "path", BOTH, "open(path, O_RDWR); close(fd)", "os.open(path, os.O_RDWR); os.close(fd)"
-    ),
-    "-1": Opened("", -1, "", ""),
+FD = {  # the file that is opened, and how
+    '"rb"': ("path", os.O_RDONLY),
+    '"r+b"': ("path", os.O_RDWR),
+    "O_WRONLY": ("path", os.O_WRONLY),
+    "empty file": ("empty_path", os.O_RDWR),
+    "folder": ("", os.O_RDONLY),
+    "closed": ("path", os.O_RDWR),
+    "-1": None,
 }
 
 CONTROLS = {
@@ -73,7 +54,7 @@ class Choice(NamedTuple):
     """One choice for each parameter, of those in ``CONTROLS``; the defaults work."""
 
     addr: str = "NULL"
-    length: str = CONTROLS["length"][2]
+    length: str = "file size"
     prot: str = "PROT_READ"
     flags: str = "MAP_SHARED"
     fd: str = '"rb"'
@@ -86,6 +67,11 @@ class Choice(NamedTuple):
     @property
     def is_fixed(self) -> bool:
         return "FIXED" in self.flags
+
+    @property
+    def fd_name(self) -> str:
+        """The argument for fd, as code."""
+        return "fd" if FD[self.fd] else "-1"
 
     @property
     def no_python_call(self) -> str:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from qm9lab.course.view import View
 
+from .choice import CONTROLS, Choice
+
 
 class KeysOfItsOwn(anywidget.AnyWidget):
     """Not visible: makes JupyterLab leave the keys to the menus next to it.
@@ -30,29 +32,29 @@ class KeysOfItsOwn(anywidget.AnyWidget):
 
 
 class CallExplorer(View):
-    """Six menus above the picture of the call and the sentence with its result.
+    """Six menus, and below them the sentence with the result and the picture of the call.
 
-    ``draw`` gets the parameters by name. ``options`` has the choices of each (such as
-    ``calls.CONTROLS``), and ``start`` the first one.
+    ``draw`` gets the parameters by name. ``options`` has the choices of each; a menu begins at
+    its default in ``Choice``.
     """
 
     def __init__(
         self,
         draw: Callable[..., tuple[Figure, str]],
-        options: Mapping[str, Sequence[str]],
-        start: Mapping[str, str],
+        options: Mapping[str, Sequence[str]] = CONTROLS,
     ):
-        look = {"style": {"description_width": "50px"}, "layout": {"width": "320px"}}
+        look = {"style": {"description_width": "46px"}, "layout": {"width": "275px"}}
         menus = {
             name: ipywidgets.Dropdown(
-                options=list(choices), value=start[name], description=name, **look
+                options=list(choices), value=Choice._field_defaults[name], description=name, **look
             )
             for name, choices in options.items()
         }
         super().__init__(draw, **menus)
+        row, picture, _ = self.children
         # A sentence of several lines: a Label does not break lines.
         self.words = ipywidgets.HTML(layout={"max_width": "1000px"})
-        self.children = [*self.children[:-1], self.words, KeysOfItsOwn()]
+        self.children = [row, self.words, picture, KeysOfItsOwn()]
         self.sentence.observe(self._say, names="value")
         self._say()
 

@@ -1,136 +1,117 @@
 """Words for a call: as C and as Python write it, why it fails, and what it made."""
 
+from collections.abc import Iterator
+
 from qm9lab.measure import is_missing
 
-from .choice import CONTROLS, FD, IN_USE, LENGTH, OFFSET, PAGE, Choice
+from .choice import CONTROLS, IN_USE, LENGTH, OFFSET, PAGE, Choice
 
 # The text of the calls ------------------------------------------------------------------------
 
 
 def c_call(choice: Choice, addr: int | None = None) -> str:
-    """The C call, in one line or two; ``addr`` by its name until the child has one."""
-    where = choice.addr if addr is None or choice.addr == "NULL" else f"{addr:#x}"
-    length = "1UL << 60" if choice.length == "2**60" else LENGTH[choice.length]
-    offset = OFFSET[choice.offset]
-    offset = offset if offset < 2**32 else hex(offset)
+    """The C call; ``addr`` by its name until the child has one."""
+    where = choice.addr if addr is None or choice.addr == "NULL" else hex(addr)
+    length, offset = number(LENGTH[choice.length]), number(OFFSET[choice.offset])
     prot, flags = (text.replace("|", " | ") for text in (choice.prot, choice.flags))
-    opened = FD[choice.fd].in_c
-    first, fd = (f"fd = {opened};\n", "fd") if opened else ("", "-1")
-    return f"{first}mmap({where}, {length}, {prot}, {flags}, {fd}, {offset});"
+    return f"mmap({where}, {length}, {prot}, {flags}, {choice.fd_name}, {offset})"
 
 
 def python_call(choice: Choice) -> str:
-    """The Python call, in a few lines; "" if Python's mmap cannot make it."""
+    """The Python call; "" if Python's mmap cannot make it."""
     if choice.no_python_call:
         return ""
     prot, flags = (
         " | ".join(f"mmap.{name}" for name in text.split("|")) if "_" in text else "0"
         for text in (choice.prot.replace("PROT_NONE", "0"), choice.flags)
     )
-    length = "2**60" if choice.length == "2**60" else LENGTH[choice.length]
-    offset = OFFSET[choice.offset]
-    offset = offset if offset < 2**32 else "2**63 - mmap.PAGESIZE"
-    opened = FD[choice.fd].in_python
-    first, fd = (f"fd = {opened}\n", "fd") if opened else ("", "-1")
-    if opened.startswith("open"):
-        first, fd = f"f = {opened}\n", "f.fileno()"
-    return f"{first}mm = mmap.mmap({fd}, {length}, {flags},\n{' ' * 15}{prot}, offset={offset})"
+    length, offset = number(LENGTH[choice.length]), number(OFFSET[choice.offset])
+    return f"mmap.mmap({choice.fd_name}, {length}, {flags}, {prot}, offset={offset})"
+
+
+def number(n: int) -> str:
+    """A number as C and Python write it; in hexadecimal if it is a huge one."""
+    return hex(n) if n >= 2**32 else str(n)
 
 
 # What an error means --------------------------------------------------------------------------
 
-# The errno, and after it the parameters to change; when that holds; and what it means.
-# In the order in which they are checked: an unaligned offset by the C library (glibc), the rest by
-# the kernel (mm/mmap.c, do_mmap). The first that holds is reported.
-CAUSES = (
-    (
-        ("EINVAL", "offset"),
-        lambda c, _: OFFSET[c.offset] % PAGE != 0,
-        "offset must be a multiple of the page size, because mmap maps whole pages of the file.",
-    ),
-    (
-        ("EBADF", "fd", "flags"),
-        lambda c, _: c.fd in ("closed", "-1") and not c.is_anonymous,
-        "fd is not an open file, and without MAP_ANONYMOUS a call needs one.",
-    ),
-    (
-        ("EINVAL", "length"),
-        lambda c, _: c.length == "0",
-        "length is 0, and the kernel makes no empty region. In Python, 0 means the whole file: "
-        "Python asks for the size and passes the size on.",
-    ),
-    (
-        ("ENOMEM", "length"),
-        lambda c, _: c.length == "2**60",
-        "length is more than the whole address space of a process. You run out of addresses here, "
-        "not of memory.",
-    ),
-    (
-        ("EINVAL", "addr", "flags"),
-        lambda c, _: c.is_fixed and c.addr == "free page + 100",
-        "with MAP_FIXED_NOREPLACE addr is an order, and an order must be a multiple of the page "
-        "size. The kernel rounds only hints.",
-    ),
-    (
-        ("EPERM", "addr", "flags"),
-        lambda c, facts: c.is_fixed and c.addr in facts["too low"],
-        "Linux keeps such low addresses free (vm.mmap_min_addr), so that a program that uses a "
-        "NULL pointer crashes. Only a privileged process may map there.",
-    ),
-    (
-        ("EEXIST", "addr", "flags"),
-        lambda c, _: c.is_fixed and c.addr == IN_USE,
-        "MAP_FIXED_NOREPLACE asks for exactly these addresses, but another region has them.",
-    ),
-    (
-        ("EOVERFLOW", "offset"),
-        lambda c, _: c.offset.startswith("2**63") and not c.is_anonymous and c.fd != "folder",
-        "offset + length is past the last byte that a file can have.",
-    ),
-    (
-        ("EACCES", "prot", "flags", "fd"),
-        lambda c, _: (
-            "SHARED" in c.flags
-            and not c.is_anonymous
-            and "WRITE" in c.prot
-            and c.fd in ('"rb"', "folder")
-        ),
-        "a writable shared map needs a file that was opened for reading and writing. A private "
-        "map needs reading only, because what you write never reaches the file.",
-    ),
-    (
-        ("EACCES", "fd"),
-        lambda c, _: c.fd == "O_WRONLY" and not c.is_anonymous and c.flags != "0",
-        "the file was opened for writing only, but a map must be able to read its file: before "
-        "you can write one byte, the kernel reads the page.",
-    ),
-    (
-        ("EPERM", "prot"),
-        lambda c, facts: facts["noexec"] and "EXEC" in c.prot and not c.is_anonymous,
-        "PROT_EXEC does not work for a file on a file system that is mounted noexec.",
-    ),
-    (
-        ("ENODEV", "fd"),
-        lambda c, _: c.fd == "folder" and not c.is_anonymous and c.flags != "0",
-        "fd is an open folder, and a folder cannot be mapped.",
-    ),
-    (
-        ("EINVAL", "flags"),
-        lambda c, _: c.flags == "0",
-        "flags needs MAP_SHARED or MAP_PRIVATE: the kernel cannot guess whether your changes "
-        "should reach the file.",
-    ),
-)
+
+def causes(c: Choice, facts: dict) -> Iterator[tuple[str, str]]:
+    """Each cause of an error that the call has: the errno and what to change, and what it means.
+
+    In the order in which they are checked: an unaligned offset by the C library (glibc), the rest
+    by the kernel (mm/mmap.c, do_mmap). The first one is reported. ``facts`` hold in the child:
+    ``noexec`` (its folder's mount), ``too low`` (choices of addr). Source: mmap(2), ERRORS.
+    """
+    of_a_file, has_flags = not c.is_anonymous, c.flags != "0"
+    if OFFSET[c.offset] % PAGE:
+        yield (
+            "EINVAL offset",
+            "offset must be a multiple of the page size: a map shows whole pages of the file.",
+        )
+    if of_a_file and c.fd in ("closed", "-1"):
+        yield "EBADF fd flags", "fd is not an open file, and without MAP_ANONYMOUS one is needed."
+    if c.length == "0":
+        yield (
+            "EINVAL length",
+            "length is 0, and the kernel makes no empty region. In Python, 0 means the whole file: "
+            "Python asks for the size and passes it on.",
+        )
+    if c.length == "2**60":
+        yield (
+            "ENOMEM length",
+            "length is more than all the addresses of a process. It is not about memory.",
+        )
+    if c.is_fixed and c.addr == "free page + 100":
+        yield (
+            "EINVAL addr flags",
+            "with MAP_FIXED_NOREPLACE addr must be a multiple of the page size. Only hints are "
+            "rounded.",
+        )
+    if c.is_fixed and c.addr in facts["too low"]:
+        yield (
+            "EPERM addr flags",
+            "Linux keeps such low addresses free (vm.mmap_min_addr), so that a program that uses "
+            "a NULL pointer crashes. Only a privileged process may map there.",
+        )
+    if c.is_fixed and c.addr == IN_USE:
+        yield (
+            "EEXIST addr flags",
+            "MAP_FIXED_NOREPLACE asks for exactly these addresses, but another region has them.",
+        )
+    if of_a_file and c.offset.startswith("2**63") and c.fd != "folder":
+        yield "EOVERFLOW offset", "offset + length is past the last byte that a file can have."
+    shared = of_a_file and "SHARED" in c.flags
+    if shared and "WRITE" in c.prot and c.fd in ('"rb"', "folder"):
+        yield (
+            "EACCES prot flags fd",
+            "in a writable shared map your changes go to the file, so it must be open for reading "
+            "and writing. A private map needs reading only.",
+        )
+    if of_a_file and has_flags and c.fd == "O_WRONLY":
+        yield (
+            "EACCES fd",
+            "the file is open for writing only, but a map must be able to read it: before you can "
+            "write one byte, the kernel reads the page.",
+        )
+    if of_a_file and facts["noexec"] and "EXEC" in c.prot:
+        yield "EPERM prot", "PROT_EXEC does not work on a file system that is mounted noexec."
+    if of_a_file and has_flags and c.fd == "folder":
+        yield "ENODEV fd", "fd is an open folder, and a folder cannot be mapped."
+    if not has_flags:
+        yield (
+            "EINVAL flags",
+            "flags needs MAP_SHARED or MAP_PRIVATE: the kernel cannot guess whether your changes "
+            "should reach the file.",
+        )
 
 
 def explain(choice: Choice, error: str, facts: dict) -> tuple[str, tuple[str, ...]]:
-    """What an errno, such as ``"EINVAL"``, means for this choice, and what to change.
-
-    ``facts`` hold in the child: ``noexec`` (its folder's mount), ``too low`` (choices of addr).
-    Source: mmap(2), ERRORS.
-    """
-    for (errno, *change), holds, meaning in CAUSES:
-        if errno == error and holds(choice, facts):
+    """What an errno, such as ``"EINVAL"``, means for this choice, and what to change."""
+    for head, meaning in causes(choice, facts):
+        errno, *change = head.split()
+        if errno == error:
             return meaning, tuple(change)
     if error == "ENOMEM":
         return "the kernel has no memory, or no more regions, for this process now.", ("length",)
@@ -142,32 +123,32 @@ def explain(choice: Choice, error: str, facts: dict) -> tuple[str, tuple[str, ..
 PERMS = {"r": "readable", "w": "writable", "x": "executable", "s": "shared", "p": "private"}
 
 
-def hint(choice: Choice, addr: int, address: int) -> str:
+def place(choice: Choice, addr: int, address: int) -> str:
     """What the kernel did with ``addr``, in words."""
     if choice.is_fixed:
-        return f"addr was an order: the region is at {address:#x}"
+        return "the region is exactly at addr"
     if choice.addr == "NULL":
-        return f"the kernel chose the place, {address:#x}"
+        return "the kernel chose the address"
     if address == addr:
-        return f"the kernel took the hint {addr:#x}"
+        return "the kernel took the hint addr"
     if 0 < addr - address < PAGE:
-        return f"the kernel rounded the hint {addr:#x} down to a page, {address:#x}"
+        return "the kernel rounded the hint addr down to a page"
     if addr <= PAGE:
-        return f"the hint {addr:#x} is too low: the kernel went up to {address:#x}"
-    return f"the hint {addr:#x} is in use: the kernel chose another place, {address:#x}"
+        return "the hint addr is too low, so the kernel went up"
+    return "the hint addr is in use, so the kernel chose another address"
 
 
-def mapped(choice: Choice) -> str:
-    """What the region maps: pages of the file, or none."""
+def shown(choice: Choice) -> str:
+    """What the region shows: bytes of the file, zeros, and pages that cannot be read."""
     if choice.is_anonymous:
-        return "no file, but zeros (mmap ignores fd)"
+        return "zeros and no file: mmap ignores fd"
     parts = [f"{choice.file_bytes:,} bytes of the file"]
     zero_bytes = -choice.file_bytes % PAGE
     if zero_bytes:
-        parts.append(f"{zero_bytes:,} bytes of zeros to the end of that page")
-    lost_bytes = choice.span_bytes - choice.file_bytes - zero_bytes  # an access there is SIGBUS
-    if lost_bytes:
-        parts.append(f"{in_pages(lost_bytes)} past the end of the file")
+        parts.append(f"then {zero_bytes:,} bytes of zeros")
+    past_bytes = choice.span_bytes - choice.file_bytes - zero_bytes  # an access there is SIGBUS
+    if past_bytes:
+        parts.append(f"then {in_pages(past_bytes)} past the end of the file")
     return ", ".join(parts)
 
 
@@ -176,7 +157,7 @@ def touched(result, where: str) -> str:
     read, write = result.touches[where]
     if read.startswith("SIG"):
         return f"a read is {read}" + ("" if write == read else f", a write is {write}")
-    seen = f"reads {byte(read)}"
+    seen = "reads 0" if read == "\0" else f"reads {read!r}"
     if write.startswith("SIG"):
         return f"{seen}, a write is {write}"
     if result.choice.is_anonymous:
@@ -196,22 +177,16 @@ def describe(result) -> str:
         meaning, change = result.cause
         return f"{result.error}, {result.message}: {meaning} Change {' or '.join(change)}."
     choice, letters = result.choice, result.region.perms
-    n_pages = choice.span_bytes // PAGE
+    names = ", ".join(PERMS[letter] for letter in letters if letter != "-")
+    span = in_pages(choice.span_bytes)
     n_present = result.present if is_missing(result.present) else sum(result.present)
     parts = [
-        f"{in_pages(choice.span_bytes)}, {letters} "
-        f"({', '.join(PERMS[letter] for letter in letters if letter != '-')}): "
-        f"{hint(choice, result.addr, result.address)}.",
-        f"The region maps {mapped(choice)}.",
-        f"Mapped when the call returned: {n_present} of {n_pages}.",
+        f"{span}, {letters} ({names}): {place(choice, result.addr, result.address)}.",
+        f"The region shows {shown(choice)}.",
+        f"Mapped when the call returned: {n_present} of {span}.",
     ]
     parts += [f"The {where} byte: {touched(result, where)}." for where in result.touches]
     return " ".join(parts)
-
-
-def byte(read: str) -> str:
-    """A byte that was read, as a number or a letter."""
-    return "0" if read == "\0" else repr(read)
 
 
 def in_pages(n_bytes: int) -> str:
