@@ -235,50 +235,6 @@ def who_sees_a_store(figure) -> None:
     meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.03))
 
 
-def mmap_parameters(figure) -> None:
-    ax = blank(figure.subplots(), 20, 12.0)
-    name = {"family": "monospace", "weight": "bold", "fontsize": 10}
-    width, left, start, part = 1.9, 4.0, 7.8, 0.6
-    other = Style("#F4F4F4", "", "#555555")
-    end = start + (2 + part) * width
-    say(ax, 0, 4.3, "address\nspace", weight="bold")
-    cell(ax, left - 0.6, 3.7, 1.9, 1.3, other, "other\nregions")
-    cell(ax, 17.9, 3.7, 1.9, 1.3, other, "other\nregions")
-    for k, text in enumerate(["page 2", "page 3", ""]):
-        cell(ax, start + k * width, 3.7, width, 1.3, Style("#FFFFFF", "", "#222222"), text)
-    ax.plot([end, end], [3.7, 5.0], color="#555555", lw=1.2, ls="--")
-    say(ax, end - part * width / 2, 4.35, "page 4", ha="center", fontsize=8)
-    say(ax, end + 0.2 * width, 4.35, "...", ha="center", fontsize=8)
-    say(ax, 0, 8.7, "the file", weight="bold")
-    page_row(ax, left, 8.1, [DISK] * 4, width, 1.3, [f"page {k}" for k in range(4)])
-    cell(ax, left + 4 * width, 8.1, part * width, 1.3, MEANINGS[DISK], "page 4", fontsize=8)
-    for k, middle in enumerate((0.5, 0.5, part / 2)):
-        x = start + (k + middle) * width
-        arrow(ax, (x, 8.1), (x, 5.0), "#0072B2", "<|-|>")
-    say(ax, 0, 0.8, "addr", **name)
-    say(ax, 1.6, 0.8, "where the region should begin; NULL: the kernel chooses", fontsize=8.5)
-    ax.plot([0.5, 0.5, start], [1.3, 1.9, 1.9], color="#444444", lw=1.3)
-    arrow(ax, (start, 1.9), (start, 3.7))
-    ax.plot([start + 0.15, start + 0.15, end, end], [3.5, 3.0, 3.0, 3.5], color="#444444", lw=1.3)
-    say(ax, start + 0.4, 2.4, "length", **name)
-    say(ax, start + 2.5, 2.4, "in bytes; addresses come in whole pages", fontsize=8.5)
-    say(ax, 14.1, 3.95, "prot", **name)
-    say(ax, 14.1, 4.75, "read, write, execute", fontsize=8.5)
-    say(ax, 14.9, 6.2, "flags", **name)
-    say(ax, 14.9, 7.15, "shared: stores reach the file\nprivate: stores go to copies", fontsize=8.5)
-    ax.plot([end + 0.2 * width] * 2, [5.05, 5.6], color="#444444", lw=1.3)
-    say(ax, end - 0.1, 6.1, "past the\nfile's end: ?", fontsize=8)
-    say(ax, end + 0.3, 8.75, "the file's end", fontsize=8, color="#555555")
-    say(ax, 0, 10.4, "fd", **name)
-    say(ax, 0.9, 10.4, "which file, and as\nit was opened", fontsize=8.5)
-    arrow(ax, (1.6, 9.8), (left - 0.1, 8.9))
-    arrow(ax, (left, 9.9), (start, 9.9), style="<|-|>")
-    ax.plot([start, start], [9.4, 10.3], color="#444444", lw=1.3)
-    say(ax, left + 0.5, 10.6, "offset", **name)
-    say(ax, left + 2.6, 10.6, "how far into the file it begins", fontsize=8.5)
-    meaning_legend(ax, (DISK,), loc="lower center", bbox_to_anchor=(0.5, -0.06))
-
-
 def page_map(figure) -> None:
     run = json.loads((HERE / "data" / "page_map.json").read_text("utf-8"))
     titles = {
@@ -474,7 +430,6 @@ FIGURES = {
     file_and_address_space: (8.4, 4.6),
     record_layout: (8.4, 2.2),
     read_or_map: (8.4, 4.0),
-    mmap_parameters: (8.4, 4.5),
     build_and_rename: (8.4, 3.5),
     who_sees_a_store: (8.4, 4.3),
 }

@@ -818,7 +818,7 @@ def show_call(**six):
     outcome = calls.make(folder, calls.Choice(**six))
     return parameters.call(outcome), outcome.sentence
 """
-CALL_VIEW = "CallExplorer(show_call, calls.CONTROLS, calls.Choice()._asdict())"
+CALL_VIEW = "CallExplorer(show_call)"
 
 
 class Explorer:

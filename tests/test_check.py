@@ -229,25 +229,6 @@ def copy_or_view(question):
     return copies, wrong, copies[::-1].upper(), ", ".join(copies)
 
 
-@worked_out(LESSON[3].exercise_1)
-def align_an_offset(question):
-    granularity, offset = numbers(question)[:2]
-    aligned = max(range(0, offset + 1, granularity))
-    delta = offset - aligned
-    wrong = {
-        (delta, aligned): "wrong order",
-        (aligned // granularity, delta): "counts granules",
-        (offset, 0): "before alignment",
-        (aligned, 0): "index 0",
-        (aligned, offset): "not from the file's",
-        (aligned + granularity, granularity - delta): "rounded up",
-        (aligned + granularity, delta - granularity): "rounded up",
-        (aligned, granularity - delta): "the next boundary",
-        (7, 7): "not above",
-    }
-    return (aligned, delta), wrong, [aligned, delta]
-
-
 def what_comes(question: str, folder) -> str:
     """What comes of the call in a question: the call is made, and nothing else is looked at."""
     granule = mmap.ALLOCATIONGRANULARITY
@@ -273,46 +254,63 @@ def what_comes(question: str, folder) -> str:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.skipif(sys.platform != "linux", reason="the question is about Linux")
 def test_name_the_error_by_making_the_call(seed, tmp_path):
-    question = LESSON[3].question_2(seed)
+    question = LESSON[3].question_1(seed)
     made = what_comes(question, tmp_path)
     hints = {}
     for name in LESSON[3].NAMES:
-        verdict = LESSON[3].exercise_2(name, seed)
+        verdict = LESSON[3].exercise_1(name, seed)
         assert verdict.right == (name == made), (seed, name, verdict)
         hints[name] = verdict.text
     assert len(set(hints.values()) - {hints[made]}) == 1
     if made == "EACCES":
-        assert LESSON[3].exercise_2("PermissionError", seed).right
-    assert LESSON[3].exercise_2(made.lower(), seed).right
-    assert "which one" in LESSON[3].exercise_2("OSError", seed).text
-    assert "one of these" in LESSON[3].exercise_2("KeyError", seed).text
+        assert LESSON[3].exercise_1("PermissionError", seed).right
+    assert LESSON[3].exercise_1(made.lower(), seed).right
+    assert "which one" in LESSON[3].exercise_1("OSError", seed).text
+    assert "one of these" in LESSON[3].exercise_1("KeyError", seed).text
 
 
 def test_all_the_calls_are_asked_and_all_the_names_come_up():
-    asked = {LESSON[3].question_2(seed) for seed in range(1, 200)}
+    asked = {LESSON[3].question_1(seed) for seed in range(1, 200)}
     assert len(asked) == len(LESSON[3].CALLS)
     assert {name for _, name, _ in LESSON[3].CALLS} == set(LESSON[3].NAMES)
 
 
-@worked_out(LESSON[3].exercise_3)
-def span_and_zeros_page_by_page(question):
-    """Counted one page after another, as the kernel would map them."""
-    page, size, offset, length = numbers(question)[:4]
-    span = 0
-    while span < length:
-        span += page
-    zeros = len(range(size, offset + span))
-    to_the_end = offset + length == size
-    return (span, zeros), {
-        (zeros, span): "wrong order" if zeros else "",
-        (length, zeros): "whole pages",
-        (span - page, 0): "rounded down",
-        (span // page, zeros): "counts pages",
-        (-(-size // page) * page, zeros): "the whole file",
-        (span, 0): "what comes after" if to_the_end else "",
-        (span, span - length): "" if to_the_end else "but does the file",
-        (1, 1): "round the length up",
-    }
+def map_part(path, start, n, mode="r+b", delta=None, more=0, **how):
+    """A view of ``n`` bytes from ``start``, right unless something else is asked for."""
+    ahead = start % mmap.ALLOCATIONGRANULARITY
+    with open(path, mode) as f:
+        mm = mmap.mmap(f.fileno(), ahead + n + more, offset=start - ahead, **how)
+    return memoryview(mm)[ahead if delta is None else delta :]
+
+
+def map_unaligned(path, start, n):
+    with open(path, "r+b") as f:
+        return memoryview(mmap.mmap(f.fileno(), n, offset=start))
+
+
+def map_all(path, start, n):
+    with open(path, "r+b") as f:
+        return memoryview(mmap.mmap(f.fileno(), 0))[start : start + n]
+
+
+FUNCTIONS[LESSON[3].exercise_2] = [  # a part of a file, to change
+    (lambda path, start, n: map_part(path, start, n).tobytes(), "this is a bytes"),
+    (lambda path, start, n: map_part(path, start, n).obj, "this is a mmap"),
+    (lambda path, start, n: (map_part(path, start, n), 0), "this is a tuple"),
+    (lambda path, start, n: memoryview(path.read_bytes())[start : start + n], "not of a map"),
+    (map_unaligned, "multiple of the granularity"),
+    (map_all, "map only the part"),
+    (lambda *which: map_part(*which, mode="rb"), "opened like this"),
+    (lambda *which: map_part(*which, mode="wb"), "which mode keeps"),
+    (lambda *which: map_part(*which, mode="w+b"), "which mode keeps"),
+    (lambda *which: map_part(*which, mode="rb", access=mmap.ACCESS_READ), "read-only"),
+    (lambda *which: map_part(*which, access=mmap.ACCESS_COPY), "does not reach the file"),
+    (lambda *which: map_part(*which, delta=0), "were asked for"),
+    (lambda *which: map_part(*which, delta=0)[: which[2]], "other bytes"),
+    (lambda *which: map_part(*which, more=2**30), "where does this map end"),
+    (map_part, "Right"),
+    (lambda *which: map_part(*which, access=mmap.ACCESS_WRITE), "Right"),
+]
 
 
 @worked_out(LESSON[4].exercise_1)

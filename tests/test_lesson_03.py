@@ -22,11 +22,20 @@ from types import SimpleNamespace
 import pytest
 from matplotlib.colors import to_hex
 
-from qm9lab import processes
+from qm9lab import measure, processes
 from qm9lab.course import plots
-from qm9lab.lessons.lesson_03 import calls, in_child, words
+from qm9lab.lessons.lesson_03 import calls, words
 from qm9lab.lessons.lesson_03 import pictures as parameters
-from qm9lab.lessons.lesson_03.choice import CONTROLS, FILES, LETTERS, OFFSET, PAGE, SIZE, Choice
+from qm9lab.lessons.lesson_03.choice import (
+    CONTROLS,
+    FD,
+    FILES,
+    LETTERS,
+    OFFSET,
+    PAGE,
+    SIZE,
+    Choice,
+)
 from qm9lab.measure import Missing, Region
 from qm9lab.measure.missing import STRICT
 
@@ -50,7 +59,13 @@ def folder(tmp_path_factory):
 
 
 def causes(choice, facts):
-    return [(head, meaning) for head, holds, meaning in words.CAUSES if holds(choice, facts)]
+    return list(words.causes(choice, facts))
+
+
+def all_causes():
+    """Each cause that some choice has, on a system on which all of them can hold."""
+    facts = {"too low": ["NULL", "page 1"], "noexec": True}
+    return {cause for choice in ALL for cause in words.causes(choice, facts)}
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +130,11 @@ def test_every_combination_has_an_answer(outcomes):
 def test_the_error_is_that_of_the_first_cause_that_the_kernel_meets(outcomes, facts):
     for choice, outcome in outcomes.items():
         holding = causes(choice, facts)
-        assert outcome.error == (holding[0][0][0] if holding else ""), choice
+        head, meaning = holding[0] if holding else ("", "")
+        error, _, change = head.partition(" ")
+        assert outcome.error == error, choice
         if holding:
-            (_, *change), meaning = holding[0]
-            assert outcome.cause == (meaning, tuple(change))
+            assert outcome.cause == (meaning, tuple(change.split()))
 
 
 @pytest.mark.slow
@@ -152,8 +168,8 @@ def test_what_is_named_is_a_cause_by_itself(folder):
             alone.add(outcome.cause[0])
             assert name in outcome.cause[1]
     alone.add(made[-1].cause[0])
-    never_here = {meaning for (error, *_), _, meaning in words.CAUSES if error == "EPERM"}
-    assert alone | never_here == {meaning for _, _, meaning in words.CAUSES}
+    never_here = {meaning for head, meaning in all_causes() if head.startswith("EPERM")}
+    assert alone | never_here == {meaning for _, meaning in all_causes()}
 
 
 @pytest.mark.slow
@@ -236,9 +252,9 @@ def test_populate_maps_all_that_there_is(outcomes):
 @pytest.mark.slow
 def test_python_does_what_it_does_here(outcomes, tmp_path):
     """The Python call of each combination that has one, made again in this process."""
-    names = {"folder": tmp_path} | {name: tmp_path / name for name in FILES}
     for name, content in FILES.items():
-        names[name].write_bytes(content)
+        (tmp_path / name).write_bytes(content)
+    fds = {name: calls.descriptor(name, str(tmp_path)) for name in FD}
     n_made = 0
     for choice, outcome in outcomes.items():
         code = words.python_call(choice)
@@ -246,27 +262,22 @@ def test_python_does_what_it_does_here(outcomes, tmp_path):
             assert choice.addr != "NULL" or choice.is_fixed
             assert "no addr" in outcome.python_result
             continue
-        here = made_here(code, dict(names))
+        here = made_here(code, fds[choice.fd])
         assert outcome.python_result.partition(", ")[0] == here, choice
         n_made += 1
     assert n_made > 150
+    for name in fds.keys() - {"-1", "closed"}:
+        os.close(fds[name])
 
 
-def made_here(code, names):
-    names |= {"mmap": mmap, "os": os}
+def made_here(code, fd):
     try:
-        exec(code, names)
-        with names["mm"] as mm:
+        with eval(code, {"mmap": mmap, "fd": fd}) as mm:
             return f"a map of {len(mm):,} bytes"
     except OSError as error:
         return f"{type(error).__name__}: {errno.errorcode[error.errno]}"
     except ValueError as error:
         return f"ValueError: {error}".partition(", ")[0]
-    finally:
-        if "f" in names:
-            names["f"].close()
-        if "fd" in names and "os.close" not in code:
-            os.close(names["fd"])
 
 
 # One call --------------------------------------------------------------------------------------
@@ -275,14 +286,18 @@ def made_here(code, names):
 def test_the_default_choice_works_and_nothing_is_left_behind(tmp_path):
     outcome = calls.make(tmp_path, Choice())
     assert not outcome.error and outcome.region.perms == "r--s"
-    regions = parameters.with_the_new_one(outcome)
-    assert len(regions) == len(outcome.facts["regions"]) + 1 > 10
-    assert any("stack" in region.name for region in regions)
-    assert [r.start for r in regions if r.name == parameters.NEW] == [outcome.address]
+    regions = [Region(*each) for each in outcome.facts["regions"]]
+    assert len(regions) > 10 and any("stack" in region.name for region in regions)
+    assert not any(r.start <= outcome.address < r.end for r in regions)
     assert list(tmp_path.iterdir()) == []
-    assert words.mapped(Choice()) == (
-        f"{SIZE:,} bytes of the file, {3 * PAGE - SIZE:,} bytes of zeros to the end of that page"
+    assert words.shown(Choice()) == (
+        f"{SIZE:,} bytes of the file, then {3 * PAGE - SIZE:,} bytes of zeros"
     )
+
+
+def test_a_folder_may_be_a_relative_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert calls.make(".", Choice()).python_result == f"a map of {SIZE:,} bytes, r--s"
 
 
 def read_smaps(path, length, prot, flags, offset):
@@ -305,7 +320,7 @@ def test_smaps_shows_the_same(tmp_path):
               Choice(prot="PROT_READ|PROT_EXEC"), Choice(flags="MAP_SHARED|MAP_POPULATE"),
               WRITABLE._replace(length=LENGTH["more"]))  # fmt: skip
     for choice, outcome in zip(chosen, calls.make_all(tmp_path, chosen), strict=True):
-        uses = [in_child.c_mmap, ctypes, os]
+        uses = [calls.c_mmap, ctypes, os]
         size, rss, found = processes.run(read_smaps, path, *choice.numbers, uses=uses).value
         assert size * 1024 == choice.span_bytes
         assert rss * 1024 == sum(outcome.present) * PAGE
@@ -339,7 +354,7 @@ def test_a_child_that_is_late_gives_a_missing_result(tmp_path, monkeypatch):
     late = Missing("this machine is busy")
     monkeypatch.setattr(processes, "run", lambda *args: SimpleNamespace(value=late))
     outcome = calls.make(tmp_path, Choice())
-    assert outcome.missing is late and outcome.sentence == str(late) and not outcome.error
+    assert outcome.error is late and outcome.sentence == str(late)
 
 
 # Words -----------------------------------------------------------------------------------------
@@ -348,20 +363,15 @@ def test_a_child_that_is_late_gives_a_missing_result(tmp_path, monkeypatch):
 def test_the_calls_as_they_are_written():
     choice = WRITABLE._replace(addr="free page", flags="MAP_SHARED|MAP_POPULATE", offset="one page")
     assert words.c_call(choice, 0x1000000000) == (
-        "fd = open(path, O_RDWR);\n"
-        f"mmap(0x1000000000, {SIZE}, PROT_READ | PROT_WRITE, "
-        f"MAP_SHARED | MAP_POPULATE, fd, {PAGE});"
+        f"mmap(0x1000000000, {SIZE}, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, {PAGE})"
     )
     assert "mmap(free page, " in words.c_call(choice)
     assert words.python_call(choice) == ""
     assert words.python_call(WRITABLE) == (
-        f'f = open(path, "r+b")\nmm = mmap.mmap(f.fileno(), {SIZE}, mmap.MAP_SHARED,\n'
-        f"{' ' * 15}mmap.PROT_READ | mmap.PROT_WRITE, offset=0)"
+        f"mmap.mmap(fd, {SIZE}, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)"
     )
-    nothing = Choice(flags="0", fd="-1", prot="PROT_NONE")
-    assert words.python_call(nothing).replace("\n" + " " * 15, " ") == (
-        f"mm = mmap.mmap(-1, {SIZE}, 0, 0, offset=0)"
-    )
+    nothing = Choice(flags="0", fd="-1", prot="PROT_NONE", length="2**60")
+    assert words.python_call(nothing) == "mmap.mmap(-1, 0x1000000000000000, 0, 0, offset=0)"
 
 
 def manual():
@@ -396,7 +406,7 @@ def test_each_errno_is_in_the_manual_for_that_reason():
         assert re.search(rf"\b{error}\b", errors)
         for phrase in phrases:
             assert phrase in errors, (error, phrase)
-    assert {error for (error, *_), _, _ in words.CAUSES} == set(MANUAL)
+    assert {head.split()[0] for head, _ in all_causes()} == set(MANUAL)
 
 
 def test_an_error_of_another_cause_is_not_explained_away():
@@ -410,6 +420,47 @@ def test_an_error_of_another_cause_is_not_explained_away():
     assert "noexec" in words.explain(noexec, "EPERM", facts | {"noexec": True})[0]
 
 
+# What the lesson says ----------------------------------------------------------------------------
+
+ACCESS = {  # as in the lesson's table: prot and flags, and the ways to open a file that suffice
+    mmap.ACCESS_READ: ("r--s", {"rb", "r+b"}),
+    mmap.ACCESS_WRITE: ("rw-s", {"r+b"}),
+    mmap.ACCESS_COPY: ("rw-p", {"rb", "r+b"}),
+    mmap.ACCESS_DEFAULT: ("rw-s", {"r+b"}),
+}
+
+
+@pytest.mark.parametrize("access", ACCESS)
+def test_the_table_of_access_is_what_the_kernel_does(access, tmp_path):
+    path, (perms, modes) = tmp_path / "x", ACCESS[access]
+    path.write_bytes(LETTERS)
+    for mode in ("rb", "r+b", "ab"):
+        with open(path, mode) as f:
+            if mode not in modes:
+                with pytest.raises(PermissionError, match="Errno 13"):
+                    mmap.mmap(f.fileno(), 0, access=access)
+                continue
+            with mmap.mmap(f.fileno(), 0, access=access) as mm:
+                assert [r.perms for r in measure.regions() if r.name == str(path)] == [perms]
+                if "w" in perms:
+                    mm[0:1] = b"!"
+                else:
+                    with pytest.raises(TypeError):
+                        mm[0:1] = b"!"
+                assert (path.read_bytes() != LETTERS) == (perms == "rw-s")
+                path.write_bytes(LETTERS)
+
+
+def test_map_fixed_throws_away_what_was_mapped_there():
+    flags, length = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, PAGE
+    address = calls.c_mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+    ctypes.memset(address, 1, length)
+    map_fixed = 0x10
+    assert calls.c_mmap(address, length, mmap.PROT_READ, flags | map_fixed, -1, 0) == address
+    assert ctypes.string_at(address, length) == bytes(length)
+    calls.munmap(address, length)
+
+
 # Elsewhere -------------------------------------------------------------------------------------
 
 
@@ -421,7 +472,7 @@ def test_where_there_is_no_such_call_the_reason_is_given(tmp_path, monkeypatch, 
     monkeypatch.setattr(sys, "platform", platform)
     outcome = calls.make(tmp_path, Choice(addr="page 1"))
     assert outcome.sentence.startswith("not available here, because") and reason in outcome.sentence
-    assert outcome.missing.reason in outcome.sentence and not outcome.facts
+    assert outcome.error.reason in outcome.sentence and not outcome.facts
     assert "no addr" in outcome.python_result
 
 
@@ -458,14 +509,14 @@ def test_pictures_show_what_came_out_and_nothing_is_cut_off(folder):
         lit = [p for ax in figure.axes for p in ax.patches if to_hex(p.get_facecolor()) == BLUE]
         if outcome.error:
             named = [t for t in words_shown if t.startswith("change ")]
-            changes = [f"change {name}: {getattr(choice, name)}" for name in outcome.cause[1]]
+            changes = [f"change {name}, now {getattr(choice, name)}" for name in outcome.cause[1]]
             assert named == changes and not lit
             assert outcome.error in words_shown and outcome.message in words_shown
         else:
-            assert any(outcome.region.perms in text for text in words_shown)
-            assert any(text.endswith(f", at {outcome.address:#x}") for text in words_shown)
+            assert any(text.endswith(f"bytes, {outcome.region.perms}") for text in words_shown)
+            assert f"→ a region at {outcome.address:#x}" in words_shown
             assert f"{outcome.address:#x}" in words_shown  # in the address space
-            assert len(lit) == 1 + sum(outcome.present or ())
+            assert len(lit) == sum(outcome.present or ())
 
 
 def test_where_calls_cannot_be_made_the_picture_says_so(tmp_path, monkeypatch):

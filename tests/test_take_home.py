@@ -50,6 +50,13 @@ def errors_counted(folder, printed):
     assert printed == "200 errors\n"
 
 
+def three_numbers_from_the_middle(folder, printed):
+    with open(folder / "my_numbers.dat", "rb") as f:
+        f.seek(8 * 123_456)
+        assert printed == f"{list(struct.unpack('3d', f.read(24)))}\n"
+    assert printed == "[123456.0, 123457.0, 123458.0]\n"
+
+
 def a_file_built_and_renamed(folder, printed):
     expected = b"".join(struct.pack("<16sd", f"sample {k}".encode(), k / 10) for k in range(10_000))
     assert (folder / "my_data.dat").read_bytes() == expected
@@ -66,6 +73,7 @@ CHECKS = {
     "00": one_number_changed,
     "01": one_record_of_a_thousand,
     "02": errors_counted,
+    "03": three_numbers_from_the_middle,
     "04": a_file_built_and_renamed,
     "05": celsius_to_kelvin,
 }

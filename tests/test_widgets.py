@@ -6,7 +6,6 @@ import pytest
 
 from qm9lab.course import plots
 from qm9lab.course.view import View, choice, slider
-from qm9lab.lessons.lesson_03 import calls
 from qm9lab.lessons.lesson_03.widget import CallExplorer
 from qm9lab.lessons.lesson_05 import pictures as who_sees
 from qm9lab.lessons.lesson_07.widget import full_or_lazy
@@ -27,7 +26,7 @@ def draw_values(**values):
         lambda draw: View(
             draw, access=choice("P", who_sees.ACCESS), step=choice("step", who_sees.STEPS)
         ),
-        lambda draw: CallExplorer(draw, calls.CONTROLS, calls.Choice()._asdict()),
+        CallExplorer,
         full_or_lazy,
         lambda draw: sharing_dashboard(draw, ["none", "one", "all"]),
         lambda draw: layout_explorer(draw, ["one molecule", "100 neighbours"], (19, 128, 1280)),
@@ -68,8 +67,10 @@ def test_a_reader_without_a_live_widget_sees_the_picture_and_the_sentence():
 
 
 def test_the_call_explorer_s_sentence_may_be_long_and_is_told_to_a_screen_reader():
-    view = CallExplorer(draw_values, {"addr": ["<a>", "b"]}, {"addr": "b"})
-    assert "drawn: {'addr': 'b'}" in view.words.value and 'aria-live="polite"' in view.words.value
+    view = CallExplorer(draw_values, {"addr": ["<a>", "NULL"]})
+    assert (
+        "drawn: {'addr': 'NULL'}" in view.words.value and 'aria-live="polite"' in view.words.value
+    )
     view.children[0].children[0].value = "<a>"
     assert "drawn: {'addr': '&lt;a&gt;'}" in view.words.value
     assert view.words in view.children and view.sentence not in view.children

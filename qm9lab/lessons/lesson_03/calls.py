@@ -21,35 +21,27 @@ from qm9lab.measure.address_space import is_mapped, pagemap
 from qm9lab.measure.system_calls import c_mmap, munmap
 
 from . import words
-from .choice import ADDR, FD, FILES, FLAG, IN_USE, LETTERS, PAGE, Choice
+from .choice import ADDR, ANONYMOUS, FD, FILES, FLAGS, IN_USE, LETTERS, PAGE, Choice
 
 
 class CallResult(NamedTuple):
     """What one call did.
 
-    ``region`` is its line in the child's /proc/self/maps, longer than what was asked for if the
-    kernel merged it with a neighbour. ``facts`` hold in the child: its ``regions`` before the
-    call, ``noexec`` and ``too low`` (see ``words.causes``). ``touches`` are, for the "first" and
-    the "last" byte of the region, what a read and then a write did: the letter read, "done", or a
-    signal's name.
+    ``touches`` are, for the "first" and the "last" byte of the region, what a read and then a write
+    did: the letter read, "done", or a signal's name.
     """
 
     choice: Choice
     python_result: str  # what Python's own call did, or why there is none
-    error: str | Missing = ""  # the name of the errno; "" if a region was made
-    facts: dict = {}
+    error: str | Missing = ""  # the errno's name; "" if it worked; Missing if it was not made
+    facts: dict = {}  # of the child: its "regions" before the call, and see words.causes
     addr: int | None = None  # the first argument, as it was in the child
     message: str = ""  # the errno's text
     address: int = 0  # the value that mmap returned
-    region: Region | None = None
+    region: Region | None = None  # longer than it should be if the kernel merged neighbours
     present: list[bool] | Missing = []  # of each page, whether it was mapped before any access
     touches: dict[str, list[str]] = {}
     written: list[int] = []  # offsets of the file's bytes that the touches changed
-
-    @property
-    def missing(self) -> Missing | None:
-        """Why the call was not made; None if it was."""
-        return self.error if isinstance(self.error, Missing) else None
 
     @property
     def cause(self) -> tuple[str, tuple[str, ...]]:
@@ -105,6 +97,7 @@ def _answer(folder, choices, touches):
 
 def answer(folder: str, choices: list[list[str]], touches: bool) -> dict:
     """Make each call: the facts that hold for all of them, and what each did."""
+    folder = os.path.realpath(folder)  # as /proc/self/maps has it
     write_files(folder)
     regions = measure.regions()  # holds for all: each call's region is gone before the next call
     facts = {
@@ -119,7 +112,7 @@ def answer(folder: str, choices: list[list[str]], touches: bool) -> dict:
         addr = regions[0].start if choice.addr == IN_USE else ADDR[choice.addr]
         found = call(choice, addr, fds[choice.fd], folder, touches)
         by_python = choice.no_python_call or call_in_python(choice, fds[choice.fd], folder)
-        answers.append({"addr": addr, "python_result": by_python, **found})
+        answers.append(found | {"addr": addr, "python_result": by_python})
     return {"facts": facts, "answers": answers}
 
 
@@ -131,7 +124,7 @@ def write_files(folder: str) -> None:
 
 def may_map_at(address: int) -> bool:
     """Whether this user may have a region at exactly this low address."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | FLAG["FIXED_NOREPLACE"]
+    flags = FLAGS["MAP_SHARED|MAP_FIXED_NOREPLACE"] | ANONYMOUS
     try:
         munmap(c_mmap(address, PAGE, 0, flags, -1, 0), PAGE)
     except OSError as error:

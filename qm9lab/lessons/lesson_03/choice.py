@@ -1,4 +1,4 @@
-"""What you can choose for mmap's six parameters: one table a parameter."""
+"""What you can choose for mmap's six parameters: for each a table of names and values."""
 
 import mmap
 import os
@@ -8,19 +8,31 @@ PAGE = mmap.PAGESIZE
 LETTERS = b"a" * PAGE + b"b" * PAGE + b"c" * (PAGE // 2)
 """The file that is mapped: its last page is half full."""
 SIZE = len(LETTERS)
-
-PROT = {"NONE": 0, "READ": 1, "WRITE": 2, "EXEC": 4}
-FLAG = {"SHARED": 1, "PRIVATE": 2, "FIXED_NOREPLACE": 0x100000}
-FLAG |= {name: getattr(mmap, f"MAP_{name}", 0) for name in ("ANONYMOUS", "POPULATE")}
+FILES = {"path": LETTERS, "empty_path": b""}
 
 FREE = 1 << 36  # program, heap and libraries lie elsewhere on every 64-bit Linux
 IN_USE = "page in use"  # the child knows where that is
 ADDR = {"NULL": 0, "free page": FREE, "free page + 100": FREE + 100, IN_USE: None, "page 1": PAGE}
 LENGTH = {"0": 0, "1": 1, "file size": SIZE, "file size + a page": SIZE + PAGE, "2**60": 2**60}
-OFFSET = {"0": 0, "one page": PAGE, "half a page": PAGE // 2, "past the end": 4 * PAGE}
-OFFSET |= {"2**63 - one page": 2**63 - PAGE}
-
-FILES = {"path": LETTERS, "empty_path": b""}
+READ, WRITE, EXEC = 1, 2, 4
+PROT = {
+    "PROT_NONE": 0,
+    "PROT_READ": READ,
+    "PROT_WRITE": WRITE,
+    "PROT_READ|PROT_WRITE": READ | WRITE,
+    "PROT_READ|PROT_EXEC": READ | EXEC,
+}
+SHARED, PRIVATE, FIXED_NOREPLACE = 1, 2, 0x100000
+ANONYMOUS, POPULATE = (getattr(mmap, f"MAP_{name}", 0) for name in ("ANONYMOUS", "POPULATE"))
+FLAGS = {
+    "MAP_SHARED": SHARED,
+    "MAP_PRIVATE": PRIVATE,
+    "MAP_SHARED|MAP_POPULATE": SHARED | POPULATE,
+    "MAP_PRIVATE|MAP_ANONYMOUS": PRIVATE | ANONYMOUS,
+    "MAP_SHARED|MAP_ANONYMOUS": SHARED | ANONYMOUS,
+    "MAP_SHARED|MAP_FIXED_NOREPLACE": SHARED | FIXED_NOREPLACE,
+    "0": 0,
+}
 FD = {  # the file that is opened, and how
     '"rb"': ("path", os.O_RDONLY),
     '"r+b"': ("path", os.O_RDWR),
@@ -30,23 +42,11 @@ FD = {  # the file that is opened, and how
     "closed": ("path", os.O_RDWR),
     "-1": None,
 }
+OFFSET = {"0": 0, "one page": PAGE, "half a page": PAGE // 2, "past the end": 4 * PAGE}
+OFFSET |= {"2**63 - one page": 2**63 - PAGE}
 
-CONTROLS = {
-    "addr": tuple(ADDR),
-    "length": tuple(LENGTH),
-    "prot": ("PROT_NONE", "PROT_READ", "PROT_WRITE", "PROT_READ|PROT_WRITE", "PROT_READ|PROT_EXEC"),
-    "flags": (
-        "MAP_SHARED",
-        "MAP_PRIVATE",
-        "MAP_SHARED|MAP_POPULATE",
-        "MAP_PRIVATE|MAP_ANONYMOUS",
-        "MAP_SHARED|MAP_ANONYMOUS",
-        "MAP_SHARED|MAP_FIXED_NOREPLACE",
-        "0",
-    ),
-    "fd": tuple(FD),
-    "offset": tuple(OFFSET),
-}
+CONTROLS = {"addr": ADDR, "length": LENGTH, "prot": PROT, "flags": FLAGS, "fd": FD}
+CONTROLS |= {"offset": OFFSET}
 """The choices for each parameter, in the order of the call."""
 
 
@@ -69,11 +69,6 @@ class Choice(NamedTuple):
         return "FIXED" in self.flags
 
     @property
-    def fd_name(self) -> str:
-        """The argument for fd, as code."""
-        return "fd" if FD[self.fd] else "-1"
-
-    @property
     def no_python_call(self) -> str:
         """Why Python's mmap cannot make this call, or ""."""
         if self.is_fixed:
@@ -83,9 +78,7 @@ class Choice(NamedTuple):
     @property
     def numbers(self) -> tuple[int, int, int, int]:
         """Length, prot, flags and offset as the kernel gets them."""
-        prot = sum(n for name, n in PROT.items() if name in self.prot)
-        flags = sum(n for name, n in FLAG.items() if name in self.flags)
-        return LENGTH[self.length], prot, flags, OFFSET[self.offset]
+        return LENGTH[self.length], PROT[self.prot], FLAGS[self.flags], OFFSET[self.offset]
 
     @property
     def span_bytes(self) -> int:

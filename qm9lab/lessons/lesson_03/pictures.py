@@ -24,11 +24,11 @@ from .choice import FD, FILES, LENGTH, OFFSET, PAGE
 from .words import c_call, in_pages, python_call
 
 NEW = "the new region"
-PLAIN = Style("#F4F4F4", "", "#222222")
+DARK = "#222222"
+PLAIN, NEW_STYLE = Style("#F4F4F4", "", DARK), Style(DARK, "", "#FFFFFF")
 NOT_MAPPED = Style("#FFFFFF", "", "#555555")
 LIT = MEANINGS["mapped in this process"]
 WRONG = "#B04A00"
-DARK = "#222222"
 MONO = {"family": "monospace", "fontsize": 7.5, "va": "top"}
 GREY = {"fontsize": 7.5, "color": "#555555"}
 
@@ -42,21 +42,12 @@ def call(result) -> Figure:
         for box in ((0.01, 0.81, 0.98, 0.18), (0.01, 0.02, 0.37, 0.76), (0.41, 0.02, 0.58, 0.76))
     )
     the_call(calls, result)
-    around(space, with_the_new_one(result))
-    if result.missing:
-        draw_missing(right, result.missing)
+    around(space, result)
+    if is_missing(result.error):
+        draw_missing(right, result.error)
     else:
         region_and_file(right, result)
     return figure
-
-
-def with_the_new_one(result) -> list[Region]:
-    """The child's regions, and among them the new one."""
-    regions = [Region(*each) for each in result.facts.get("regions", ())]
-    if result.region:
-        end = result.address + result.choice.span_bytes
-        regions.append(Region(result.address, end, result.region.perms, 0, NEW))
-    return sorted(regions)
 
 
 def the_call(ax: Axes, result) -> None:
@@ -73,10 +64,14 @@ def the_call(ax: Axes, result) -> None:
         say(ax, 7, y + 1, f"→ {answer}", weight="bold", **MONO)
 
 
-def around(ax: Axes, regions: list[Region]) -> None:
+def around(ax: Axes, result) -> None:
     """The address space around the region, high addresses at the top, not to scale."""
+    regions = [Region(*each) for each in result.facts.get("regions", ())]
+    if result.region:
+        end = result.address + result.choice.span_bytes
+        regions.append(Region(result.address, end, result.region.perms, 0, NEW))
     rows, last = [], None
-    for start, end, label, lit in neighbourhoods(regions, NEW):
+    for start, end, label, lit in neighbourhoods(sorted(regions), NEW):
         if last is not None and start > last:
             rows.append((None, start - last, "nothing mapped", False))
         rows.append((start, end - start, NEW if lit else label, lit))
@@ -88,7 +83,7 @@ def around(ax: Axes, regions: list[Region]) -> None:
             say(ax, 13, y + 0.5, text, ha="center", style="italic", **GREY)
             continue
         font = {"fontsize": 8, "weight": "bold" if lit else "normal"}
-        cell(ax, 6.2, y + 0.06, 13.6, 0.88, LIT if lit else PLAIN, text, **font)
+        cell(ax, 6.2, y + 0.06, 13.6, 0.88, NEW_STYLE if lit else PLAIN, text, **font)
         say(ax, 6, y + 0.7, f"{start:#x}", family="monospace", ha="right", **GREY)
 
 
@@ -127,7 +122,7 @@ def region(ax: Axes, start: float, width: float, result) -> None:
     end = start + LENGTH[choice.length] / PAGE * width
     ax.plot([start, start, end, end], [2.4, 1.9, 1.9, 2.4], color=DARK, lw=1)
     # The words of a region far to the right would leave the sheet.
-    x, side = (start, "left") if start < 12 else (19.9, "right")
+    x, side = (start, "left") if start < 10 else (19.9, "right")
     size = f"{in_pages(choice.span_bytes)}, {choice.span_bytes:,} bytes"
     say(ax, x, 0.4, f"the region: {size}, {perms}", ha=side, weight="bold", fontsize=8.5)
     say(ax, x, 1.3, f"length {LENGTH[choice.length]:,}", ha=side, fontsize=8.5)

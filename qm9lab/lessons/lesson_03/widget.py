@@ -15,9 +15,8 @@ from .choice import CONTROLS, Choice
 class KeysOfItsOwn(anywidget.AnyWidget):
     """Not visible: makes JupyterLab leave the keys to the menus next to it.
 
-    A notebook's shortcuts (arrows, letters) would otherwise take what is typed into a menu.
-    Lumino, which dispatches them, skips an element with ``data-lm-suppress-shortcuts``. It checks
-    the element with the focus first, so the menus themselves must have the attribute.
+    A notebook's shortcuts would otherwise take what is typed into a menu. Lumino, which dispatches
+    them, skips a focused element with ``data-lm-suppress-shortcuts``.
     """
 
     _esm = """

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from qm9lab.measure import is_missing
 
-from .choice import CONTROLS, IN_USE, LENGTH, OFFSET, PAGE, Choice
+from .choice import CONTROLS, FD, IN_USE, OFFSET, PAGE, Choice
 
 # The text of the calls ------------------------------------------------------------------------
 
@@ -12,9 +12,9 @@ from .choice import CONTROLS, IN_USE, LENGTH, OFFSET, PAGE, Choice
 def c_call(choice: Choice, addr: int | None = None) -> str:
     """The C call; ``addr`` by its name until the child has one."""
     where = choice.addr if addr is None or choice.addr == "NULL" else hex(addr)
-    length, offset = number(LENGTH[choice.length]), number(OFFSET[choice.offset])
+    length, _, _, offset = map(number, choice.numbers)
     prot, flags = (text.replace("|", " | ") for text in (choice.prot, choice.flags))
-    return f"mmap({where}, {length}, {prot}, {flags}, {choice.fd_name}, {offset})"
+    return f"mmap({where}, {length}, {prot}, {flags}, {'fd' if FD[choice.fd] else -1}, {offset})"
 
 
 def python_call(choice: Choice) -> str:
@@ -25,8 +25,9 @@ def python_call(choice: Choice) -> str:
         " | ".join(f"mmap.{name}" for name in text.split("|")) if "_" in text else "0"
         for text in (choice.prot.replace("PROT_NONE", "0"), choice.flags)
     )
-    length, offset = number(LENGTH[choice.length]), number(OFFSET[choice.offset])
-    return f"mmap.mmap({choice.fd_name}, {length}, {flags}, {prot}, offset={offset})"
+    length, _, _, offset = map(number, choice.numbers)
+    fd = "fd" if FD[choice.fd] else "-1"
+    return f"mmap.mmap({fd}, {length}, {flags}, {prot}, offset={offset})"
 
 
 def number(n: int) -> str:
@@ -171,8 +172,8 @@ def touched(result, where: str) -> str:
 
 def describe(result) -> str:
     """The result in words, as a sentence or a few."""
-    if result.missing:
-        return str(result.missing)
+    if is_missing(result.error):
+        return str(result.error)
     if result.error:
         meaning, change = result.cause
         return f"{result.error}, {result.message}: {meaning} Change {' or '.join(change)}."
