@@ -872,10 +872,14 @@ def test_the_call_explorer_says_what_the_kernel_says(lab, open_notebook):
     explorer.agrees(words, size, both, 1, "file", write, 0)
     assert "The first byte: reads 'a', a write reaches the file." in words
     assert "The last byte: reads 0, a write does not reach the file." in words
-    more = explorer.menu("length").locator("option", has_text="a page more").inner_text()
-    words = explorer.choose("length", more)
+    words = explorer.choose("length", "file size + a page")
     explorer.agrees(words, size + PAGE, both, 1, "file", write, 0)
     assert "1 page past the end of the file" in words and "SIGBUS" in words
+    # Menus, a long sentence and the picture fit into what JupyterLab leaves of a small screen.
+    for width, height in ((1366, 768), (1280, 720)):
+        explorer.page.set_viewport_size({"width": width, "height": height})
+        assert explorer.root.bounding_box()["height"] <= 560
+    explorer.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     # With the keyboard: the next entry, the last one, the first one, and by its first letters.
     words = explorer.press("flags", "ArrowDown")
     explorer.agrees(words, size + PAGE, both, 2, "file", write, 0)

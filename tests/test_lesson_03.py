@@ -464,14 +464,12 @@ def test_map_fixed_throws_away_what_was_mapped_there():
 # Elsewhere -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("platform", "reason"), [("win32", "Windows has no mmap"), ("darwin", "/proc/self/maps")]
-)
-def test_where_there_is_no_such_call_the_reason_is_given(tmp_path, monkeypatch, platform, reason):
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_where_calls_cannot_be_seen_the_reason_is_given(tmp_path, monkeypatch, platform):
     monkeypatch.delenv(STRICT, raising=False)
     monkeypatch.setattr(sys, "platform", platform)
     outcome = calls.make(tmp_path, Choice(addr="page 1"))
-    assert outcome.sentence.startswith("not available here, because") and reason in outcome.sentence
+    assert outcome.sentence.startswith("not available here, because only Linux")
     assert outcome.error.reason in outcome.sentence and not outcome.facts
     assert "no addr" in outcome.python_result
 

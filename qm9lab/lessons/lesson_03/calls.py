@@ -45,7 +45,7 @@ class CallResult(NamedTuple):
 
     @property
     def cause(self) -> tuple[str, tuple[str, ...]]:
-        """What the error means, and the parameters (names in ``CONTROLS``) to change."""
+        """What the error means, and the parameters to change."""
         return words.explain(self.choice, str(self.error), self.facts)
 
     @property
@@ -56,10 +56,8 @@ class CallResult(NamedTuple):
 
 def unavailable() -> Missing | None:
     """Why calls cannot be made and seen on this system; None on Linux."""
-    if sys.platform == "win32":
-        return Missing("Windows has no mmap(2), prot and flags")
     if sys.platform != "linux":
-        return Missing(f"{sys.platform} has no /proc/self/maps to see regions")
+        return Missing("only Linux lists the regions that calls make, in /proc/self/maps")
     if sys.maxsize < 2**32:
         return Missing("this Python is a 32-bit one")
     return None
