@@ -71,3 +71,12 @@ def test_a_rename_works_within_one_file_system(small_disk):
     with tempfile.NamedTemporaryFile(dir=ROOT) as f, pytest.raises(OSError) as refused:
         os.replace(f.name, small_disk / "new.dat")
     assert refused.value.errno == errno.EXDEV
+
+
+def test_a_reader_that_has_the_old_file_open_keeps_it(tmp_path):
+    old, new = tmp_path / "safe.dat", tmp_path / "temporary.dat"
+    old.write_bytes(b"O")
+    new.write_bytes(b"N")
+    with open(old, "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as mm:
+        os.replace(new, old)
+        assert f.read() == mm[:] == b"O" and old.read_bytes() == b"N"

@@ -23,7 +23,7 @@ def question_1(seed: int) -> str:
     size_mib, used = _draw_placeholder(seed)
     return ask(
         f"A placeholder of {size_mib} MiB holds records in its first {used:,} bytes, then zeros. "
-        "How many phantom records does `walk` read after them?"
+        "How many phantom records does `double_all` read after them?"
     )
 
 
@@ -39,12 +39,12 @@ def exercise_1(answer, seed: int) -> Verdict:
             size // 12: "the records' own bytes are not phantoms: subtract them first.",
             zeros // 4: "a phantom has a length and a value: more than 4 bytes.",
             zeros // 8: "a phantom has a value and a length: more than 8 bytes.",
-            zeros / 12: "a walk reads whole records.",
+            zeros / 12: "`double_all` reads whole records.",
             zeros // 12 + 1: "the last few bytes are too few for one more phantom.",
             (size_mib * 1_000_000 - used) // 12: "MiB is 1024 * 1024 bytes.",
             zeros: "those are bytes: how many does one phantom take?",
         },
-        "how many zero bytes are there, and how many does the walk take at a time?",
+        "how many zero bytes are there, and how many does `double_all` take at a time?",
         "12 zero bytes each: a length of 0, no text, and the value 0.0.",
     )
 
