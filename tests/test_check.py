@@ -413,7 +413,7 @@ def adding(base=4, offset=None, order="<", write=struct.pack_into, keep=True, cl
     return add
 
 
-FUNCTIONS[LESSON[5].exercise_1] = [  # add to a value
+FUNCTIONS[LESSON[5].exercise_1] = [  # add to an energy
     (adding(write=lambda form, mm, at, value: value), "has not changed"),
     (adding(write=lambda form, mm, *rest: struct.pack_into(form, bytearray(mm), *rest)), "itself"),
     (
@@ -422,8 +422,8 @@ FUNCTIONS[LESSON[5].exercise_1] = [  # add to a value
     ),
     (adding(base=0), "other bytes changed"),
     (adding(offset=0), "other bytes changed"),
-    (adding(keep=False), "Read the old value first"),
-    (adding(order=">"), "the value is"),
+    (adding(keep=False), "Read the old energy first"),
+    (adding(order=">"), "the energy is"),
     (adding(close=True), "closed the map"),
     (adding(), "Right"),
 ]

@@ -125,4 +125,30 @@ def test_a_first_write_is_a_minor_fault_that_makes_its_page_dirty():
         mm.flush()
         assert dirty(f, mm) == [] and write(mm) == (100, 0)
         assert dirty(f, mm) == list(written)
+        assert change_one_page(mm) == 1
+        assert change_one_page(mm, flush_each=True) == 20
     path.unlink()
+
+
+def change_one_page(mm, flush_each=False):
+    """The minor faults of 20 changes in one page, which is clean before the first."""
+    mm.flush()
+    before = measure.faults(thread=True)
+    for k in range(20):
+        if flush_each:
+            mm.flush()
+        mm[k] = 1
+    return measure.faults(thread=True).since(before).minor
+
+
+@linux
+def test_a_resize_lengthens_the_map_and_its_file_and_a_write_does_neither(tmp_path):
+    with open(tmp_path / "small.dat", "w+b") as f:
+        f.truncate(4)
+        mm = mmap.mmap(f.fileno(), 0)
+        for place, value in ((4, 1), (slice(0, 3), b"four")):
+            with pytest.raises(IndexError):
+                mm[place] = value
+        assert len(mm) == (tmp_path / "small.dat").stat().st_size == 4
+        mm.resize(6)
+        assert len(mm) == (tmp_path / "small.dat").stat().st_size == 6

@@ -12,9 +12,9 @@ from .pictures import play
 
 
 def exercise_1(add) -> Verdict:
-    """Check a function that adds a number to the value of one record, in place."""
+    """Check a function that adds a number to the energy of one record, in place."""
     before = b"".join(map(records.pack, ("C", "[H]O[H]", "N"), (-1.25, 2.75, 8.0)))
-    start, at = 13, 13 + 4 + 7  # of the second record, and of its value
+    start, at = 13, 13 + 4 + 7  # of the second record, and of its energy
     with tempfile.TemporaryFile(buffering=0) as f:
         f.write(before)
         mm = mmap.mmap(f.fileno(), 0)
@@ -26,12 +26,12 @@ def exercise_1(add) -> Verdict:
     if found == before:
         return hint("the file has not changed. Which function writes a number into the map itself?")
     if found[:at] + found[at + 8 :] != before[:at] + before[at + 8 :]:
-        return hint("other bytes changed, too. The value comes after the length and the text.")
-    (value,) = struct.unpack_from("<d", found, at)
-    if value == 0.5:
-        return hint("the amount is there now. Read the old value first, and add the amount to it.")
-    if value != 2.75 + 0.5:
-        return hint(f"the value was 2.75, the amount was 0.5, and the value is {value} now.")
+        return hint("other bytes changed, too. The energy comes after the length and the text.")
+    (energy,) = struct.unpack_from("<d", found, at)
+    if energy == 0.5:
+        return hint("the amount is there now. Read the old energy first, and add the amount to it.")
+    if energy != 2.75 + 0.5:
+        return hint(f"the energy was 2.75, the amount was 0.5, and the energy is {energy} now.")
     if mm.closed:
         return hint("you closed the map. Whoever gave it to you may need it again.")
     return right("Eight bytes at most were written, whatever the size of the file.")
