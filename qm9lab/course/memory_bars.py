@@ -47,7 +47,7 @@ def stacked_bars(ax: Axes, places, bars, marked=None) -> float:
             continue
         stack(ax, place, parts)
         total = sum(max(n_bytes, 0) for n_bytes in parts.values())
-        at = mark if total <= mark < total + 0.2 * span else total
+        at = mark if total <= mark < total + 0.25 * span else total
         write(ax, place, at / MIB, binary_size(total))
     return longest / MIB
 

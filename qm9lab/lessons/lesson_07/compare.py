@@ -1,108 +1,110 @@
-"""Run a visible script in a child process on a cold or a warm file, and keep what it added.
-
-Derived in notebooks/07_full_load_vs_lazy.ipynb. The scripts of the lesson take the baseline and
-report. This module brings the file to its temperature, starts the child process, and counts the
-file's cached pages.
-"""
+"""What a process added, look by look; and what stands in for Linux's numbers on other systems."""
 
 import mmap
-from collections.abc import Sequence
+import os
+import struct
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 
-from qm9lab import measure, processes
-from qm9lab.course.outcomes import values_of
-from qm9lab.measure import Missing, first_missing, is_missing
+from qm9lab import measure, processes, records
+from qm9lab.measure import Missing, is_missing
+
+MIB = 1 << 20
+FIELDS = {"RSS (MiB)": "rss_mib", "owned (MiB)": "owned_mib"}
+FIELDS |= {"minor faults": "minor", "major faults": "major"}
+"""As the lesson's picture names what it draws -> field of a ``Look``."""
 
 
-class Measurement(NamedTuple):
-    """What one process added between its baseline and an answer.
+class Look(NamedTuple):
+    """What a process had added when it looked at itself."""
 
-    Every value from ``answer`` on may be ``Missing``.
-    """
-
-    way: str  # how it got the data
-    temperature: str  # "cold" or "warm"
-    pattern: str  # what was asked
-    source_bytes: int  # the size of the file
-    answer: float | Missing
-    anonymous_bytes: int | Missing  # resident memory of its own
-    file_bytes: int | Missing  # resident pages of files (of libraries too) that it maps
+    seconds: float | Missing  # since its first look, as all but the cached pages
+    rss_mib: float | Missing
+    owned_mib: float | Missing
     minor: int | Missing  # page faults
     major: int | Missing
-    disk_bytes: int | Missing  # from the disk for this process, with readahead (proc_pid_io(5))
-    cached_bytes: int | Missing  # the page cache gained of the file until the child ended
-    peak_rss_bytes: int | Missing  # ru_maxrss of the child, its imports included
-    timeline: measure.Timeline | Missing
-
-    @property
-    def owned_share(self) -> float | Missing:
-        """Anonymous memory added, as a share of the size of the file."""
-        return self.anonymous_bytes / self.source_bytes
-
-    @property
-    def sampled_peak_bytes(self) -> int | Missing:
-        """The most resident memory that the timeline saw, its baseline included."""
-        if is_missing(self.timeline):
-            return self.timeline
-        return np.max(self.timeline.anonymous_bytes + self.timeline.file_bytes)
+    cached_pages: int | Missing  # of the file, in the page cache then
 
 
-def measure_script(
-    way: str, script: str, path, temperature: str, asked_path, patterns: Sequence[str]
-) -> list[Measurement]:
-    """Run a script in one child process, and measure what it added after each question.
+class Costs(NamedTuple):
+    """What one process added to answer questions about one file."""
 
-    It gets ``path``, ``asked_path``, the temperature ("cold" or "warm") and the patterns as
-    arguments. It prints one line of ``outcomes.to_json``: the number of the file's pages that are
-    cached at its baseline, and whether it is cold; for each pattern ``[pattern, answer,
-    anonymous_bytes, file_bytes, minor, major, disk_bytes]``; and the columns of its timeline.
+    way: str
+    file_mib: float
+    file_pages: int
+    after: dict[int | str, Look]  # by the number of questions answered; last, after an "advice"
+    peak_mib: float | Missing  # the kernel's highest RSS of the process, less its first look's
 
-    Returns one measurement for each pattern. If the child ran out of time, all its values are
-    missing. If nobody can know the file to be cold or warm, ``major``, ``disk_bytes`` and
-    ``cached_bytes`` are. RuntimeError, with its last words, if the child fails.
+    def column(self, name: str) -> np.ndarray:
+        """One number of all looks, ``(n_looks,)`` float64: NaN, which is not drawn, if missing."""
+        numbers = [getattr(look, FIELDS.get(name, name)) for look in self.after.values()]
+        return np.array([np.nan if is_missing(number) else number for number in numbers])
 
-    The kernel may drop clean pages at any time, and others may read the file. So a script
-    makes a cold file cold again after its imports. A cold run whose file was warm all the same is
-    repeated once, and so is a warm run that had to read from the disk.
+    def cached_share(self, n_asked: int) -> float | Missing:
+        """The part of the file that is in the page cache after so many questions."""
+        return self.after[n_asked].cached_pages / self.file_pages
+
+
+def write_records(path, record_file: Path) -> int:
+    """A file with a record of 1,024 bytes for each molecule; returns its size in bytes.
+
+    A record is the energy as ``<d``, the SMILES, and zeros.
     """
-    path = Path(path)
-    size = path.stat().st_size
-    for _ in range(2):
-        measure.bring_to(path, temperature)
-        outcome = processes.run_script(script, path, asked_path, temperature, *patterns)
-        n_cached, is_cold, rows, columns = values_of(outcome, 4)
-        if is_missing(rows):
-            return [Measurement(way, temperature, each, size, *[rows] * 9) for each in patterns]
-        after = measure.cache_state(path)
-        unknown = first_missing(is_cold if temperature == "cold" else n_cached)
-        disturbed = n_cached if temperature == "cold" else rows[-1][-1]
-        if unknown or is_missing(disturbed) or disturbed == 0:
-            break
-    if not unknown and temperature == "cold" and not is_cold:
-        unknown = Missing(f"{path.name} does not get cold: another program uses it")
-    cached = (after.n_cached - n_cached) * mmap.PAGESIZE
-    timeline = measure.Timeline(*[c if is_missing(c) else np.array(c) for c in columns], "Sampler")
-    found = []
-    for pattern, answer, own, shared, minor, major, disk in rows:
-        of_disk = [unknown or value for value in (major, disk, cached)]
-        values = [answer, own, shared, minor, *of_disk, outcome.peak_rss_bytes, timeline]
-        found.append(Measurement(way, temperature, pattern, size, *values))
-    return found
+    with open(path, "wb") as f:
+        for _, smiles, energy in records.walk(record_file.read_bytes()):
+            f.write(struct.pack("<d1016s", energy, smiles.encode()))
+        return f.tell()
 
 
-def largest_fault_bytes() -> int:
-    """The most that one fault makes resident in a buffer that asked for nothing special.
+def look(path) -> list:
+    """The looks of the lesson's ``ask``, where psutil reports other numbers than on Linux."""
+    rss, owned = psutil.Process().memory_info().rss, measure.resident().anonymous_bytes
+    minor, major, _ = measure.faults()
+    return [time.perf_counter(), rss, owned, minor, major, measure.cache_state(path).n_cached]
 
-    A page, or a huge page where the system uses them always
-    (``/sys/kernel/mm/transparent_hugepage``, Linux).
+
+def added(
+    path, way: str, when: Sequence[int], advice: int | None, outcome, is_cold: bool | Missing
+) -> Costs:
+    """The costs of a process that returned its looks; the second of them counts as 0.
+
+    Then come one for each number of questions in ``when``, and on Linux one after an advice. A
+    child that ran out of time has none. If nobody knows that the file was cold, the major faults
+    and the cached pages are missing. RuntimeError if the file, unless it is PyG's, was not cold.
     """
-    settings = Path("/sys/kernel/mm/transparent_hugepage")
-    try:
-        if "[always]" in (settings / "enabled").read_text():
-            return int((settings / "hpage_pmd_size").read_text())
-    except OSError:
-        pass
-    return mmap.PAGESIZE
+    if is_cold is False and way != "PyG":  # PyG's file may be in use by other programs
+        raise RuntimeError(
+            f"{path}: expected a cold file, found pages that stay in the page cache: close the "
+            "maps of this file, and run this cell again"
+        )
+    asked, n_numbers = [0, *when, *(["advice"] if advice else [])], len(Look._fields)
+    if is_missing(outcome.value):
+        looks = [[outcome.value] * n_numbers] * len(asked)
+    else:
+        looks = outcome.value[1:]
+    if len(looks) < len(asked):
+        looks = [*looks, [Missing("only Linux has this advice")] * n_numbers]
+    after = {}
+    for n_asked, (*numbers, n_cached) in zip(asked, looks, strict=True):
+        since = [now - first for now, first in zip(numbers, looks[0], strict=False)]
+        seconds, rss, owned, minor, major = since
+        if is_missing(is_cold):
+            major = n_cached = is_cold
+        after[n_asked] = Look(seconds, rss / MIB, owned / MIB, minor, major, n_cached)
+    n_bytes = os.path.getsize(path)
+    n_pages = -(-n_bytes // mmap.PAGESIZE)
+    peak_mib = (outcome.peak_rss_bytes - looks[0][1]) / MIB
+    return Costs(way, n_bytes / MIB, n_pages, after, peak_mib)
+
+
+def on_linux(function: Callable[..., Any], *args: Any, uses: Sequence) -> Any:
+    """What a function returns in a fresh process, or the last line of its error."""
+    if not psutil.LINUX:
+        return Missing("only Linux counts all that a process owns towards RLIMIT_DATA")
+    outcome = processes.run(function, *args, uses=uses)
+    return outcome.last_line or outcome.value
