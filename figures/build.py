@@ -9,7 +9,6 @@ import json
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib
 
@@ -24,6 +23,7 @@ from qm9lab.course.page_grid import page_grid, page_key
 from qm9lab.course.plots import MEANINGS, Style, blank, cell, meaning_legend, say
 from qm9lab.lessons.lesson_01.pictures import FIELDS
 from qm9lab.lessons.lesson_07 import pictures as memory
+from qm9lab.lessons.lesson_07.compare import Costs, Look
 
 HERE = Path(__file__).resolve().parent
 DISK, CACHE, MAPPED, PRIVATE = MEANINGS
@@ -256,32 +256,6 @@ def page_map(figure) -> None:
     page_key(figure, dirty=True, copied=False, touched=True)
 
 
-def three_ways(figure) -> None:
-    ax = blank(figure.subplots(), 21.2, 10.6)
-    ways = ("qm9.QM9(path)", "f.read()", "mmap.mmap(fd, 0)")
-    held = ("a dataset of tensors and strings", "a bytes object", "a map")
-    unknown = Style("#FFFFFF", "", "#999999")
-    say(ax, 0, 2.5, "what the\nprocess adds", weight="bold")
-    say(ax, 0, 5.5, "page cache", weight="bold")
-    say(ax, 0, 8.5, "the file\non disk", weight="bold")
-    for x, way, what in zip((3.2, 9.3, 15.4), ways, held, strict=True):
-        say(ax, x, 0.5, way, weight="bold", fontsize=10.5, family="monospace")
-        say(ax, x, 1.25, what, fontsize=9, color="#555555")
-        for y in (1.9, 4.9):
-            for k in range(5):
-                cell(ax, x + 1.1 * k, y, 1.1, 1.1, unknown, "?")
-        page_row(ax, x, 7.9, [DISK] * 5, 1.1, 1.1, [f"{k}" for k in range(5)])
-        arrow(ax, (x + 2.75, 7.9), (x + 2.75, 6.0), "#666666")
-        arrow(ax, (x + 2.75, 4.9), (x + 2.75, 3.0), "#666666")
-    on_white = {"fontsize": 8.5, "ha": "center"}
-    on_white["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 2}
-    text = "in each: own memory, or borrowed pages? how many minor faults?"
-    say(ax, 12.05, 3.9, text, **on_white)
-    text = "in each: how many pages come in for one molecule? how many waits, and where?"
-    say(ax, 12.05, 6.9, text, **on_white)
-    meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.05))
-
-
 def three_layouts(figure) -> None:
     ax = blank(figure.subplots(), 21, 13.4)
     widths, wanted, lit = (2.2, 1.7, 2.6, 1.9, 2.3, 1.8), 4, Style("#D55E00", "", "#FFFFFF")
@@ -333,9 +307,13 @@ def three_layouts(figure) -> None:
 
 
 def headline(figure) -> None:
-    run = json.loads((HERE / "data" / "headline.json").read_text("utf-8"))
-    title = "A full load owns its whole file, whatever is asked; a map owns nothing"
-    memory.headline(figure, [SimpleNamespace(**each) for each in run["runs"]], title)
+    recorded = json.loads((HERE / "data" / "headline.json").read_text("utf-8"))
+    groups = []
+    for question, runs in recorded["groups"]:
+        costs = [Costs(*run, {1: Look(*look)}, look[1]) for *run, look in runs]
+        groups.append((question, 1, costs))
+    title = "A full load owns its whole file, whatever is asked. A map owns nothing."
+    memory.headline(figure, groups, title)
 
 
 def map_costs(figure) -> None:
@@ -423,9 +401,8 @@ FIGURES = {
     sharing: (8.4, 4.0),
     training: (8.6, 4.5),
     map_costs: (8.8, 3.5),
-    three_ways: (8.4, 4.2),
     three_layouts: (8.4, 5.0),
-    headline: (8.8, 4.2),
+    headline: (9.4, 5),
     page_map: (8.8, 4.6),
     file_and_address_space: (8.4, 4.6),
     record_layout: (8.4, 2.2),

@@ -555,21 +555,29 @@ def what_readahead_brings_in_page_by_page(question):
     question = " ".join(question.split())
     n_pages, window = numbers(question)[:2]
     touched = numbers(question.split("touches the pages")[1])
-    cached = set()
-    for page in touched:
-        start = page - page % window
-        cached |= set(range(start, min(start + window, n_pages)))
-    windows = {page // window for page in touched}
+
+    def pages_loaded(n_pages):
+        loaded = set()
+        for page in touched:
+            start = page - page % window
+            loaded |= set(range(start, min(start + window, n_pages)))
+        return len(loaded)
+
+    n_reads = len({page // window for page in touched})
+    cached, grown = pages_loaded(n_pages), pages_loaded(3 * n_pages)
     wrong = {
-        len(touched): "MADV_RANDOM",
-        len(windows): "counted windows",
-        len(touched) * window: "already",
-        n_pages: "not every window",
-        1: "in which window",
+        (len(touched), 1): "MADV_RANDOM",
+        (n_reads, 1): "counted disk reads",
+        (len(touched) * window, 1): "loaded already",
+        (n_pages, 1): "not every part",
+        (1, grown): "in which part",
+        (cached, 3 * cached): "same pages as before",
+        (cached, 1): "first number is right",
     }
-    if len(windows) * window != len(cached):
-        wrong[len(windows) * window] = "end of its last window"
-    return len(cached), wrong
+    if grown != cached:
+        wrong[n_reads * window, grown] = "end of its last part"
+        wrong[cached, cached] = "not any more"
+    return (cached, grown), wrong
 
 
 @worked_out(LESSON[10].exercise_1)

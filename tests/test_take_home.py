@@ -69,6 +69,11 @@ def celsius_to_kelvin(folder, printed):
     assert printed == "[253.15 258.15 263.15]\n"
 
 
+def only_the_copy_is_owned(folder, printed):
+    assert (folder / "my_data.dat").read_bytes() == bytes(64 * 2**20)
+    assert printed == "map: 0 %   read: 100 %\n"
+
+
 CHECKS = {
     "00": one_number_changed,
     "01": one_record_of_a_thousand,
@@ -76,6 +81,7 @@ CHECKS = {
     "03": three_numbers_from_the_middle,
     "04": a_file_built_and_renamed,
     "05": celsius_to_kelvin,
+    "07": only_the_copy_is_owned,
 }
 CELLS = [(path.name[:2], source) for path in LESSONS for source in take_home(path)]
 

@@ -8,7 +8,6 @@ from qm9lab.course import plots
 from qm9lab.course.view import View, choice, slider
 from qm9lab.lessons.lesson_03.widget import CallExplorer
 from qm9lab.lessons.lesson_05 import pictures as who_sees
-from qm9lab.lessons.lesson_07.widget import full_or_lazy
 from qm9lab.lessons.lesson_08.widget import layout_explorer
 from qm9lab.lessons.lesson_09.widget import sharing_dashboard
 
@@ -27,7 +26,6 @@ def draw_values(**values):
             draw, access=choice("P", who_sees.ACCESS), step=choice("step", who_sees.STEPS)
         ),
         CallExplorer,
-        full_or_lazy,
         lambda draw: sharing_dashboard(draw, ["none", "one", "all"]),
         lambda draw: layout_explorer(draw, ["one molecule", "100 neighbours"], (19, 128, 1280)),
     ],
@@ -35,7 +33,6 @@ def draw_values(**values):
         "slider",
         "two_choices",
         "call_explorer",
-        "full_or_lazy",
         "sharing_dashboard",
         "layout_explorer",
     ],

@@ -2,7 +2,7 @@
 
 import random
 
-from qm9lab.course.check import Verdict, ask, hint, letters, number, right
+from qm9lab.course.check import Verdict, ask, hint, letters, not_numbers, number, right
 
 
 def _draw_table(seed: int) -> tuple[int, dict[str, tuple[int, int, str]]]:
@@ -25,9 +25,9 @@ def question_1(seed: int) -> str:
     size, rows = _draw_table(seed)
     table = "\n".join(f"  {k}   {rss:5} {shared:8}" for k, (rss, shared, _) in rows.items())
     return (
-        f"A file of {size} MiB. What psutil's memory_info() says each process added, in MiB:\n"
+        f"A file of {size} MiB. What each process added, by psutil's memory_info(), in MiB:\n"
         f"      rss   shared\n{table}\n"
-        "One called read() and keeps the bytes; one mapped the file and touched every page; one\n"
+        "One called read() and keeps the bytes. One mapped the file and touched every page. One\n"
         "mapped it and touched one byte. Name them in this order: three letters, such as 'ABC'."
     )
 
@@ -72,28 +72,45 @@ def question_2(seed: int) -> str:
     """The question for ``seed``."""
     n_pages, window, touched = _draw_windows(seed)
     return ask(
-        f"A cold file of {n_pages} pages, mapped, no advice. Say that readahead brings in, at each "
-        f"miss, the aligned window of {window} pages that the page lies in (pages 0 to "
-        f"{window - 1}, {window} to {2 * window - 1}, and so on). A program touches the pages "
-        f"{', '.join(map(str, touched))}. How many pages of the file are cached then?"
+        f"A cold file of {n_pages} pages, mapped, no advice. Say that each disk read loads a whole "
+        f"part of {window} pages: pages 0 to {window - 1}, or {window} to {2 * window - 1}, and so "
+        f"on. A program touches the pages "
+        f"{', '.join(map(str, touched))}. How many pages of the file are in the page cache then? "
+        f"The file grows to three times its size, gets cold, and the program touches the same "
+        f"pages. How many now?"
     )
 
 
 def exercise_2(answer, seed: int) -> Verdict:
-    """Check the pages that a few touches bring into the page cache."""
+    """Check the pages that a few touches load, before and after the file has grown."""
+    verdict = not_numbers(answer, 2)
+    if verdict:
+        return verdict
     n_pages, window, touched = _draw_windows(seed)
     windows = {page // window for page in touched}
     cached = sum(min(window, n_pages - k * window) for k in windows)
-    return number(
-        answer,
+    verdict = number(
+        answer[0],
         cached,
         {
             len(touched): "those are the pages of MADV_RANDOM: here the kernel reads ahead.",
-            len(windows): "you counted windows (or major faults), not pages.",
-            len(touched) * window: "a touch in a window that is there already brings in nothing.",
-            len(windows) * window: "does the file reach to the end of its last window?",
-            n_pages: "not every window was touched.",
+            len(windows): "you counted disk reads (or major faults), not pages.",
+            len(touched) * window: "a touch of a page that is loaded already loads nothing.",
+            len(windows) * window: "does the file reach to the end of its last part?",
+            n_pages: "not every part was touched.",
         },
-        "in which window does each page lie, and how much of the file is in that window?",
-        "The process was lazy; the kernel read ahead.",
+        "in which part does each page lie, and how much of the file is in that part?",
+    )
+    if not verdict.right:
+        return verdict
+    grown = len(windows) * window
+    return number(
+        answer[1],
+        grown,
+        {
+            3 * cached: "the file grew, but the program touches the same pages as before.",
+            cached: "which part was cut short by the end of the file, and is not any more?",
+        },
+        "the first number is right. What is different now for these pages?",
+        "What is loaded follows the questions and readahead, not the size of the file.",
     )
