@@ -42,8 +42,8 @@ class Costs(NamedTuple):
 
     def column(self, name: str) -> np.ndarray:
         """One number of all looks, ``(n_looks,)`` float64: NaN, which is not drawn, if missing."""
-        numbers = [getattr(look, FIELDS.get(name, name)) for look in self.after.values()]
-        return np.array([np.nan if is_missing(number) else number for number in numbers])
+        field = FIELDS.get(name, name)
+        return np.array([getattr(look, field) for look in self.after.values()], np.float64)
 
     def cached_share(self, n_asked: int) -> float | Missing:
         """The part of the file that is in the page cache after so many questions."""
