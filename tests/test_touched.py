@@ -72,7 +72,7 @@ def test_a_file_that_others_read_meanwhile_is_not_counted(on_disk, monkeypatch):
 def test_a_file_that_another_map_keeps_warm_is_an_error(on_disk):
     with open(on_disk, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as mm:
         assert mm[0] >= 0
-        with pytest.raises(RuntimeError, match="close its map and try again"):
+        with pytest.raises(RuntimeError, match="Close its map and try again"):
             touched.pages(on_disk, lambda mm: mm[0])
 
 

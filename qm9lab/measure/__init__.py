@@ -16,7 +16,7 @@ from .cache import (
     page_states,
 )
 from .eviction import bring_to, evict, make_cold
-from .fault_counts import Faults, faults, rusage_faults
+from .fault_counts import Faults, faults, resource, rusage_faults
 from .machine import Machine, calibrate
 from .memory import Footprint, Resident, footprint, resident, total
 from .missing import Missing, MissingError, first_missing, is_missing
@@ -56,6 +56,7 @@ __all__ = [
     "page_states",
     "regions",
     "resident",
+    "resource",
     "rusage_faults",
     "total",
 ]

@@ -2,15 +2,28 @@
 
 import os
 import platform
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from .missing import Missing
 from .proc import ask_psutil, read_proc
 
+
+class NoResource:
+    """In place of the module ``resource``, which Windows does not have."""
+
+    RUSAGE_SELF = 0
+
+    def getrusage(self, who: int) -> SimpleNamespace:
+        """The counters that lessons read, all missing."""
+        missing = Missing(f"{platform.system()} has no getrusage")
+        return SimpleNamespace(ru_minflt=missing, ru_majflt=missing)
+
+
 try:
     import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+except ImportError:
+    resource = NoResource()  # type: ignore[assignment]
 
 
 class Faults(NamedTuple):
@@ -63,7 +76,7 @@ def _faults(process: Any) -> Faults:
     if hasattr(process, "page_faults"):
         counted = process.page_faults()
         return Faults(counted.minor, counted.major, "psutil page_faults")
-    if resource is not None and process.pid == os.getpid():
+    if not isinstance(resource, NoResource) and process.pid == os.getpid():
         return Faults(*rusage_faults(resource.RUSAGE_SELF), "getrusage(RUSAGE_SELF)")
     if platform.system() == "Linux":
         stat = read_proc("stat", process.pid)

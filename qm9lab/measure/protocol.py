@@ -122,6 +122,15 @@ def unavailable(path: Path) -> Missing | None:
     )
 
 
+def unavailable_near(path: AnyPath) -> Missing | None:
+    """Why the protocol does not hold for files next to ``path``, or None: it is tried on one."""
+    probe = Path(path).with_name(f".probe-{os.getpid()}.dat")
+    try:
+        return unavailable(probe)
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def ask_cold(
     path: AnyPath, mm: mmap.mmap, ask: Callable[[], object]
 ) -> tuple[int | Missing, NDArray[np.bool_], NDArray[np.bool_]] | Missing:
@@ -135,14 +144,8 @@ def ask_cold(
         return Missing(f"{platform.system()} has no MADV_RANDOM")
     mm.madvise(mmap.MADV_RANDOM)
     mm.madvise(mmap.MADV_DONTNEED)
-    state = make_cold(path)
-    if isinstance(state.is_cold, Missing):
-        return state.is_cold
-    if not state.is_cold:
-        raise RuntimeError(
-            f"expected no page of {path} in the page cache, found {state.n_cached} of "
-            f"{state.n_pages}: a process has them mapped; close its map and try again"
-        )
+    if missing := start_cold(path):
+        return missing
     before = faults(thread=True)
     ask()
     n_major = faults(thread=True).since(before).major
@@ -150,6 +153,22 @@ def ask_cold(
     if isinstance(mapped, Missing):
         return mapped
     return cached if isinstance(cached, Missing) else (n_major, mapped, cached)
+
+
+def start_cold(path: AnyPath) -> Missing | None:
+    """Make a file cold; why that is not possible here, or None.
+
+    Raises RuntimeError if pages of the file stay cached, because some process has them mapped.
+    """
+    state = make_cold(path)
+    if isinstance(state.is_cold, Missing):
+        return state.is_cold
+    if not state.is_cold:
+        raise RuntimeError(
+            f"expected no page of {path} in the page cache, found {state.n_cached} of "
+            f"{state.n_pages}: a process has them mapped. Close its map and try again"
+        )
+    return None
 
 
 def _write(path: Path, content: bytes, piece_bytes: int) -> None:

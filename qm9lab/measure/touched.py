@@ -1,16 +1,14 @@
 """Which pages of a file one question touches: the exact protocol, for any function of a map."""
 
 import mmap
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .cache import AnyPath
 from .missing import Missing
-from .protocol import ask_cold, unavailable
+from .protocol import ask_cold, unavailable_near
 
 N_TRIES = 10  # others may read the file, and the kernel drop pages, before we look
 
@@ -45,11 +43,7 @@ def through(mm: mmap.mmap, path: AnyPath, ask: Callable[[], Any]) -> Touched:
     A private map must not have been written to: ``MADV_DONTNEED`` would forget the changes. Raises
     RuntimeError if the file stays warm, because some process has its pages mapped.
     """
-    probe = Path(path).with_name(f".probe-{os.getpid()}.dat")
-    try:
-        missing = unavailable(probe)
-    finally:
-        probe.unlink(missing_ok=True)
+    missing = unavailable_near(path)
     for _ in range(0 if missing else N_TRIES):
         found = ask_cold(path, mm, ask)
         if isinstance(found, Missing):

@@ -8,63 +8,17 @@ import tempfile
 from pathlib import Path
 
 from qm9lab import measure
-from qm9lab.course.check import Verdict, ask, attempt, hint, letters, number, right
+from qm9lab.course.check import Verdict, attempt, hint, letters, right
 from qm9lab.measure import is_missing
-
-
-def _draw_reads(seed: int) -> tuple[int, list[tuple[int, int]]]:
-    """A page size in bytes and reads as (offset, length): some share a page, some span two."""
-    draw = random.Random(seed)
-    page = draw.choice([4, 16]) * 1024
-    pages = draw.sample(range(1, 60, 3), 6)
-    n_spanning, n_together = draw.choice([(1, 2), (2, 1), (3, 1), (3, 2), (0, 1), (0, 2)])
-    spanning = [(page * (k + 1) - draw.randint(10, 60), 100) for k in pages[:n_spanning]]
-    alone = [(page * k + draw.randint(100, page - 200), 100) for k in pages[n_spanning:]]
-    together = [(start // page * page + draw.randint(0, 90), 100) for start, _ in alone]
-    reads = [*spanning, *alone, *together[:n_together]]
-    draw.shuffle(reads)
-    return page, reads
-
-
-def question_1(seed: int) -> str:
-    """The question for ``seed``."""
-    page, reads = _draw_reads(seed)
-    return ask(
-        f"Pages of {page // 1024} KiB. A cold file is mapped, with MADV_RANDOM. 100 bytes each are "
-        f"read at the offsets {', '.join(f'{start:,}' for start, _ in reads)}. "
-        "How many major faults?"
-    )
-
-
-def exercise_1(answer, seed: int) -> Verdict:
-    """Check a number of major faults under the exact protocol."""
-    page, reads = _draw_reads(seed)
-    firsts = [start // page for start, _ in reads]
-    lasts = [(start + length - 1) // page for start, length in reads]
-    touched = {*firsts, *lasts}
-    with_repeats = sum(1 + (first != last) for first, last in zip(firsts, lasts, strict=True))
-    return number(
-        answer,
-        len(touched),
-        {
-            with_repeats: "a page that was read before is mapped: reading it again is no fault.",
-            len(reads): "you counted reads: two of them may share a page, and one may need two.",
-            len(set(firsts)): "in which page does the last byte of each read lie?",
-            100 * len(reads): "you counted bytes.",
-            max(touched) + 1: "MADV_RANDOM: pages that nobody touched stay on the disk.",
-        },
-        "on which pages do the first and the last byte of each read lie? Count each page once.",
-        "One major fault a distinct page.",
-    )
 
 
 ACTS = {
     "again": ("-", ""),
     "evict": ("-", "evict(path)"),
     "dontneed": ("m", "mm.madvise(mmap.MADV_DONTNEED)"),
-    "map": ("m", "mm.close(); mm = map_file()"),
-    "cold": ("M", "mm.close(); evict(path); mm = map_file()"),
-    "other": ("m", "mm.close(); evict(path); path.read_bytes(); mm = map_file()"),
+    "map": ("m", "mm.close(); mm = map_file(path)"),
+    "cold": ("M", "mm.close(); evict(path); mm = map_file(path)"),
+    "other": ("m", "mm.close(); evict(path); path.read_bytes(); mm = map_file(path)"),
 }
 """What can happen between two touches of a page: the fault of the next touch, and the code."""
 
@@ -85,17 +39,17 @@ def _draw_story(seed: int) -> list[str]:
     return [draw.choice(["cold", "other"]), *rest]
 
 
-def question_2(seed: int) -> str:
+def question_1(seed: int) -> str:
     """The question for ``seed``."""
     first, *rest = _draw_story(seed)
-    was = {"cold": "It is cold.", "other": "It was evicted, then read by path.read_bytes()."}
-    lines = ["A file of one page is mapped (shared, mm).", f"{was[first]} Then:", "    mm[0]"]
+    was = {"cold": "It is cold.", "other": "It was evicted, then read with read()."}
+    lines = ["A file of one page is mapped (mm, a shared map).", f"{was[first]} Then:", "    mm[0]"]
     for act in rest:
         lines += [f"    {ACTS[act][1]}"] * (act != "again") + ["    mm[0]"]
     return "\n".join([*lines, f"Which faults do the {1 + len(rest)} touches take?"])
 
 
-def exercise_2(answer, seed: int) -> Verdict:
+def exercise_1(answer, seed: int) -> Verdict:
     """Check a string of one character a touch: m, M or -."""
     story = _draw_story(seed)
     answer, verdict = letters(answer, len(story), "mM-")
@@ -110,7 +64,7 @@ def exercise_2(answer, seed: int) -> Verdict:
     return right("Each time ask what was missing: nothing, the entry, or the page itself.")
 
 
-def exercise_3(function) -> Verdict:
+def exercise_2(function) -> Verdict:
     """Check a function that reads a span of a cold file and caches no other page."""
     n_pages, page = 64, mmap.PAGESIZE
     contents = random.Random(6).randbytes(n_pages * page)

@@ -77,8 +77,8 @@ function render({ model, el }) {
     }, PATIENCE_MS);
     model.send({ act: method, args });
   };
-  const isStore = () => access.value === "store";
-  const touch = (page, store = isStore()) => { move(page); act("touch", page, store); };
+  const isWrite = () => access.value === "write";
+  const touch = (page, write = isWrite()) => { move(page); act("touch", page, write); };
 
   // The map: pages below, cursor and touched pages above
 
@@ -149,7 +149,7 @@ function render({ model, el }) {
   };
   const keys = {
     Enter: () => touch(cursor), " ": () => touch(cursor),
-    r: () => touch(cursor, false), s: () => touch(cursor, true),
+    r: () => touch(cursor, false), w: () => touch(cursor, true),
   };
   canvas.addEventListener("keydown", event => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -172,7 +172,7 @@ function render({ model, el }) {
     make("input", { type: "range", min: 0, max: n - 1, step: 1, value: 0, oninput });
   const shown = () => make("span", { class: "qm9-number", "aria-hidden": "true" }, "0");
 
-  const access = make("select", {}, make("option", {}, "read"), make("option", {}, "store"));
+  const access = make("select", {}, make("option", {}, "read"), make("option", {}, "write"));
   const pageNumber = shown(), moleculeNumber = shown();
   const pageSlider = slider(n_pages, () => move(Number(pageSlider.value)));
   const molecule = () => Number(moleculeSlider.value);
@@ -195,17 +195,17 @@ function render({ model, el }) {
       "data-pages": n_pages, "data-columns": columns },
     make("p", { class: "qm9-keys", id: keysId },
       "Click a page to touch it. Or focus the map: arrow keys move, Enter touches, "
-      + "r reads, s stores. A store puts back the byte that is there."),
+      + "r reads, w writes. A write puts back the byte that is there."),
     make("div", { class: "qm9-scroll" }, make("div", { class: "qm9-stack" }, canvas, overlay)),
     hover, spoken, legend, status,
     row(labelled("touch to", access)),
     row(labelled("page", pageSlider), pageNumber, button("touch page", () => touch(cursor))));
   if (n_molecules)
     root.append(row(labelled("molecule", moleculeSlider), moleculeNumber,
-      button("touch molecule", () => act("touch_molecule", molecule(), isStore()))));
+      button("touch molecule", () => act("touch_molecule", molecule(), isWrite()))));
   root.append(row(
-    group("the map", button("scan", () => act("scan", isStore())),
-      button("flush", () => act("flush")), button("drop the mapping", () => act("drop"))),
+    group("the map", button("scan", () => act("scan", isWrite())),
+      button("flush", () => act("flush")), button("drop the map", () => act("drop"))),
     group("the page cache", button("make cold", () => act("make_cold")),
       button("look again", () => act("look")))));
   if (modes.length)

@@ -1,10 +1,13 @@
-"""A session over one mapped file: act on its pages, and ask the kernel what that did.
+"""What lesson 06 counts on a cold file, and the session behind its live page map.
 
-The logic of the live page map (lesson 06), without a widget. The learner opens and maps the
-file. A session calls the learner's function when it needs a new map, and maps nothing itself.
+The learner opens and maps the file. A session calls the learner's function when it needs a new
+map, and maps nothing itself.
 """
 
+import functools
 import mmap
+import os
+import platform
 import sys
 import time
 from collections.abc import Callable
@@ -14,22 +17,24 @@ from typing import NamedTuple
 import numpy as np
 
 from qm9lab import measure
-from qm9lab.measure import first_missing, is_missing
+from qm9lab.course import plots
+from qm9lab.course.page_grid import page_grid
+from qm9lab.measure import Missing, first_missing, is_missing, protocol
 
 CACHED, MAPPED, DIRTY, COPIED, UNKNOWN = 1, 2, 4, 8, 16
 """Bits of a page's state, as ``packed`` puts them into one byte a page."""
 
 MODES = {
     "NORMAL": "the kernel chooses how far to read ahead",
-    "RANDOM": "a major fault on this mapping reads its own page only",
-    "SEQUENTIAL": "a major fault on this mapping reads the pages after its own, none before it",
+    "RANDOM": "a major fault on this map loads its own page only",
+    "SEQUENTIAL": "a major fault on this map loads the pages after its own, none before it",
 }
-"""Advice that says how a mapping will be used, and what that changes for later faults."""
+"""Advice that says how a map will be used, and what that changes for later faults."""
 
 ACTIONS = {
-    "WILLNEED": "The kernel began to read, up to a limit, and did not wait. Nothing was mapped.",
-    "DONTNEED": "The mapping's entries are gone. The file's pages stay in the page cache.",
-    "POPULATE_READ": "Every page was read and mapped in one call, before a program touched it.",
+    "WILLNEED": "The kernel began to load pages, up to a limit, and did not wait. It mapped none.",
+    "DONTNEED": "The map's entries are gone. The file's pages stay in the page cache.",
+    "POPULATE_READ": "Every page was loaded and mapped in one call, before a program touched it.",
 }
 """Advice that makes the kernel act at once."""
 
@@ -38,8 +43,90 @@ ADVICE = {name: getattr(mmap, f"MADV_{name}", None) for name in (*MODES, *ACTION
 if sys.platform == "linux":
     ADVICE["POPULATE_READ"] = 22  # Python up to 3.13 has no name for it
 
-ARRIVAL_S = 0.1
-"""How long a step waits for pages that are still on their way from the disk."""
+ARRIVAL_S = 0.2
+"""How long ``look`` waits for pages that are still on their way from the disk."""
+
+
+# Counts on a cold file -----------------------------------------------------------------------
+
+
+class Cost(NamedTuple):
+    """What touches of a cold file cost: faults, and each page before and after them."""
+
+    before: measure.PageStates
+    faults: measure.Faults
+    after: measure.PageStates
+
+
+def start_cold(path, advice: str) -> Cost | None:
+    """Make a file cold, before a map of it gets an advice: None, or a cost that is missing.
+
+    It is missing where the file cannot be made cold, where one touch of a cold file brings more
+    than its page (``protocol.unavailable``), and where ``madvise(2)`` refuses the advice.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    missing = _refused(advice) or _uncountable(folder) or protocol.start_cold(path)
+    if missing is None:
+        return None
+    pages = measure.PageStates(missing, missing, missing, missing)
+    return Cost(pages, measure.Faults(missing, missing, ""), pages)
+
+
+@functools.lru_cache
+def _uncountable(folder: str) -> Missing | None:
+    return protocol.unavailable_near(os.path.join(folder, "probe"))
+
+
+def _refused(advice: str) -> Missing | None:
+    if ADVICE[advice] is None:
+        return Missing(f"{platform.system()} has no MADV_{advice}")
+    try:
+        with mmap.mmap(-1, mmap.PAGESIZE) as probe:
+            probe.madvise(ADVICE[advice])
+    except OSError as error:
+        return Missing(f"madvise(2) refuses MADV_{advice} ({os.strerror(error.errno)})")
+    return None
+
+
+def look(path, mm: mmap.mmap) -> measure.PageStates:
+    """``measure.page_states``, after pages that are on their way from the disk have arrived.
+
+    ``cachestat(2)`` counts them, ``mincore(2)`` does not. The wait is ``ARRIVAL_S`` at most, and as
+    long where there is no ``cachestat``.
+    """
+    deadline = time.monotonic() + ARRIVAL_S
+    while time.monotonic() < deadline:
+        state, states = measure.cache_state(path), measure.page_states(path, mm)
+        if is_missing(states.cached):
+            return states
+        if state.source == "cachestat" and state.n_cached <= states.cached.sum():
+            return states
+        time.sleep(0.005)
+    return measure.page_states(path, mm)
+
+
+def row(name: str, cost: Cost) -> str:
+    """A line of a table: pages cached and mapped before, minor and major faults, pages after."""
+    counts = [np.sum(cost.before.cached), np.sum(cost.before.mapped), *cost.faults[:2]]
+    counts += [np.sum(cost.after.cached), np.sum(cost.after.mapped)]
+    missing = first_missing(*counts)
+    return f"{name:13}" + (str(missing) if missing else "".join(f"{n:9,}" for n in counts))
+
+
+def pictures(states: dict[str, measure.PageStates], touched=None):
+    """Grids of all pages, side by side, each under its name, as a Figure."""
+    figure = plots.new_figure(8.6, 2.8 if len(states) > 1 else 3.4)
+    axes = np.atleast_1d(figure.subplots(1, len(states), sharey=True))
+    for ax, (name, now) in zip(axes, states.items(), strict=True):
+        n_pages = np.size(now.mapped if is_missing(now.cached) else now.cached)
+        page_grid(
+            ax, now.cached, now.mapped, columns(n_pages), touched, now.dirty, now.copied, ax is axes[0]
+        )
+        ax.set_title(name)
+    return figure
+
+
+# The live page map ---------------------------------------------------------------------------
 
 
 class Step(NamedTuple):
@@ -75,21 +162,21 @@ def columns(n_pages: int) -> int:
 
 
 class Session:
-    """A mapping of the learner's, acted on step by step.
+    """A map of the learner's, acted on step by step.
 
-    The file must be your own: Linux shows what is cached to nobody else. ``map_file`` returns a
-    new map of the whole file. It is called once now and once after each ``drop``.
+    The file must be your own: Linux shows what is cached to nobody else. ``map_file(path)``
+    returns a new map of the whole file. It is called once now and once after each ``drop``.
     ``starts_bytes`` says where each molecule's record begins, in order, the first at 0; the last
     ends with the file.
 
-    A store puts back the byte that is there. The file's contents stay, and the page becomes dirty
-    all the same: the kernel looks at pages, not at values. The store reads that byte first.
+    A write puts back the byte that is there. The file's contents stay, and the page becomes dirty
+    all the same: the kernel looks at pages, not at values. The write reads that byte first.
     """
 
-    def __init__(self, path, map_file: Callable[[], mmap.mmap], starts_bytes=()):
+    def __init__(self, path, map_file: Callable[..., mmap.mmap], starts_bytes=()):
         self.path, self._map_file = Path(path), map_file
         self.steps: list[Step] = []
-        self.mm, self.mode = map_file(), "NORMAL"
+        self.mm, self.mode = map_file(self.path), "NORMAL"
         self.n_pages = -(-len(self.mm) // mmap.PAGESIZE)
         self.n_molecules = len(starts_bytes)
         self._edges = [*starts_bytes, len(self.mm)]
@@ -101,34 +188,34 @@ class Session:
         ends = np.stack([begins, begins + mmap.PAGESIZE - 1], axis=1)
         return np.searchsorted(self._edges[:-1], ends, "right") - 1
 
-    def touch(self, page: int, store: bool = False) -> Step:
-        """Read the first byte of a page, and with ``store`` put it back."""
+    def touch(self, page: int, write: bool = False) -> Step:
+        """Read the first byte of a page, and with ``write`` put it back."""
         if not 0 <= page < self.n_pages:
             raise IndexError(f"expected a page below {self.n_pages}, found {page}")
         at = page * mmap.PAGESIZE
-        return self._touch(f"page {page:,}", [(at, at + 1)], store)
+        return self._touch(f"page {page:,}", [(at, at + 1)], write)
 
-    def touch_molecule(self, molecule: int, store: bool = False) -> Step:
-        """Read a molecule's record, and with ``store`` put its bytes back."""
+    def touch_molecule(self, molecule: int, write: bool = False) -> Step:
+        """Read a molecule's record, and with ``write`` put its bytes back."""
         if not 0 <= molecule < self.n_molecules:
             raise IndexError(f"expected a molecule below {self.n_molecules}, found {molecule}")
         span = self._edges[molecule], self._edges[molecule + 1]
-        return self._touch(f"molecule {molecule:,}", [span], store)
+        return self._touch(f"molecule {molecule:,}", [span], write)
 
-    def scan(self, store: bool = False) -> Step:
-        """Read one byte of every page, first to last, and with ``store`` put it back."""
+    def scan(self, write: bool = False) -> Step:
+        """Read one byte of every page, first to last, and with ``write`` put it back."""
         places = range(0, len(self.mm), mmap.PAGESIZE)
-        return self._touch("every page", [(at, at + 1) for at in places], store)
+        return self._touch("every page", [(at, at + 1) for at in places], write)
 
-    def _touch(self, what: str, spans, store: bool) -> Step:
+    def _touch(self, what: str, spans, write: bool) -> Step:
         pages = [(start // mmap.PAGESIZE, (end - 1) // mmap.PAGESIZE) for start, end in spans]
         touched = [page for first, last in pages for page in range(first, last + 1)]
-        mm, verb = self.mm, "store to" if store else "read"
+        mm, verb = self.mm, "write to" if write else "read"
 
         def do():
             for start, end in spans:
                 found = mm[start:end]
-                if store:
+                if write:
                     mm[start:end] = found
 
         return self._act(f"{verb} {what}", do, _causes, touched)
@@ -145,8 +232,6 @@ class Session:
         effect = f"From now on {MODES[name]}." if name in MODES else ACTIONS[name]
 
         def do():
-            if ADVICE[name] is None:
-                raise OSError(f"{sys.platform} has no MADV_{name}")
             self.mm.madvise(ADVICE[name])
             self.mode = name if name in MODES else self.mode
 
@@ -161,9 +246,9 @@ class Session:
 
         def do():
             self.mm.close()
-            self.mm, self.mode = self._map_file(), "NORMAL"
+            self.mm, self.mode = self._map_file(self.path), "NORMAL"
 
-        return self._act("drop the mapping", do)
+        return self._act("drop the map", do)
 
     def look(self) -> Step:
         """Do nothing and ask again: readahead and write-back go on by themselves."""
@@ -176,22 +261,12 @@ class Session:
         try:
             do()
         except (OSError, TypeError, ValueError, BufferError) as error:
-            problem = str(error)  # a map to read only refuses a store with a TypeError
+            problem = str(error)  # a map to read only refuses a write with a TypeError
         faults = measure.faults(thread=True).since(start)
-        self._wait_for_arrivals()
-        self.now = measure.page_states(self.path, self.mm)
+        self.now = look(self.path, self.mm)
         step = Step(name, faults, before, self.now, list(touched), "")
         self.steps.append(step._replace(sentence=_sentence(step, explain, problem)))
         return self.steps[-1]
-
-    def _wait_for_arrivals(self) -> None:
-        """Wait while cachestat counts pages that mincore has not seen arrive, but not for long."""
-        deadline = time.monotonic() + ARRIVAL_S
-        while time.monotonic() < deadline:
-            cached = measure.cached_pages(self.path)
-            if is_missing(cached) or measure.cache_state(self.path).n_cached <= cached.sum():
-                return
-            time.sleep(0.005)
 
 
 # Words ---------------------------------------------------------------------------------------
@@ -222,13 +297,13 @@ def _causes(step: Step) -> str:
         return f"The cause is {first_missing(cached, mapped)}."
     states = {
         "on disk only": ~cached & ~mapped,
-        "in the page cache, but not mapped": cached & ~mapped,
+        "in the page cache, not mapped": cached & ~mapped,
         "mapped already": mapped,
     }
     counts = {words: where[step.touched].sum() for words, where in states.items()}
     causes = ", ".join(f"{_n(count)} {words}" for words, count in counts.items() if count)
-    if step.name.startswith("store"):
-        causes += ". The first store to a clean page is a fault of its own"
+    if step.name.startswith("write"):
+        causes += ". The first write to a clean page is a fault of its own"
     return f"Before: {causes}."
 
 
@@ -240,7 +315,7 @@ def _what_stayed(step: Step) -> str:
     if not n_left:
         return "No page is left in the page cache."
     if not is_missing(step.after.mapped) and step.after.mapped.any():
-        why = "what is mapped is not evicted. Drop the mapping first."
+        why = "what is mapped is not evicted. Drop the map first."
     return f"{_n(n_left)} stayed: {why}"
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import traitlets
 
 from qm9lab.course import plots
-from qm9lab.course.page_grid import page_grid
 from qm9lab.measure import is_missing
 
 from . import pages
@@ -78,11 +77,7 @@ class PageMap(anywidget.AnyWidget):
 
     def picture(self):
         """The same map as a Figure."""
-        figure, now = plots.new_figure(8.4, 3.4), self.session.now
-        width = self.facts["columns"]
-        ax = figure.subplots()
-        page_grid(ax, now.cached, now.mapped, width, self.touched or None, now.dirty, now.copied)
-        return figure
+        return pages.pictures({self.session.path.name: self.session.now}, self.touched or None)
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
