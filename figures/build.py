@@ -14,12 +14,10 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch
 
 from qm9lab.course import plots
-from qm9lab.course.page_grid import page_grid, page_key
 from qm9lab.course.plots import MEANINGS, Style, blank, cell, meaning_legend, say
 from qm9lab.lessons.lesson_01.pictures import FIELDS
 from qm9lab.lessons.lesson_07 import pictures as memory
@@ -235,27 +233,6 @@ def who_sees_a_store(figure) -> None:
     meaning_legend(ax, loc="lower center", bbox_to_anchor=(0.5, -0.03))
 
 
-def page_map(figure) -> None:
-    run = json.loads((HERE / "data" / "page_map.json").read_text("utf-8"))
-    titles = {
-        "cold": "cold: the file is mapped, no page is here",
-        "one touch": "one byte read: {cached:,} pages cached, {mapped:,} mapped",
-        "random": "MADV_RANDOM, {n_molecules} molecules: {cached:,} cached, {mapped:,} mapped",
-        "stores": "then a store to {n_stores} of these pages: {dirty} dirty",
-    }
-    for ax, (name, title) in zip(figure.subplots(2, 2).flat, titles.items(), strict=True):
-        now = run["maps"][name]
-        states = np.repeat(*np.transpose(now["states"]))
-        cached, mapped, dirty = (states & bit > 0 for bit in (1, 2, 4))
-        touched = now["touched"] or None
-        page_grid(ax, cached, mapped, run["columns"], touched, dirty, legend=False)
-        counts = {"cached": cached.sum(), "mapped": mapped.sum(), "dirty": dirty.sum()}
-        ax.set_title(title.format(**run, **counts), fontsize=9)
-        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-    page_key(figure, dirty=True, copied=False, touched=True)
-
-
 def three_layouts(figure) -> None:
     ax = blank(figure.subplots(), 21, 13.4)
     widths, wanted, lit = (2.2, 1.7, 2.6, 1.9, 2.3, 1.8), 4, Style("#D55E00", "", "#FFFFFF")
@@ -403,7 +380,6 @@ FIGURES = {
     map_costs: (8.8, 3.5),
     three_layouts: (8.4, 5.0),
     headline: (9.4, 5),
-    page_map: (8.8, 4.6),
     file_and_address_space: (8.4, 4.6),
     record_layout: (8.4, 2.2),
     read_or_map: (8.4, 4.0),

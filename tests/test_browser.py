@@ -560,7 +560,7 @@ path = folders.lesson_folder() / "pages.dat"
 path.write_bytes(os.urandom(N_PAGES * mmap.PAGESIZE - 100))
 starts = list(range(0, path.stat().st_size, 1000))
 
-def map_file():
+def map_file(path):
     with open(path, "r+b") as f:
         return mmap.mmap(f.fileno(), 0)
 
@@ -686,14 +686,14 @@ def test_page_map_by_mouse_is_what_the_kernel_says(live_page_map):
     at = {"x": 3.5 * cell, "y": 2.5 * cell}
     drawn = live.do(lambda: live.canvas.click(position=at), f"read page {page}")
     assert page in mapped_by(drawn) and "1 major fault" in drawn["words"]
-    live.root.get_by_label("touch to").select_option("store")
-    drawn = live.do(lambda: live.canvas.click(position=at), f"store to page {page}")
+    live.root.get_by_label("touch to").select_option("write")
+    drawn = live.do(lambda: live.canvas.click(position=at), f"write to page {page}")
     assert drawn["dirty"] >= 1
     assert live.button("flush")["dirty"] == 0
     live.root.get_by_label("touch to").select_option("read")
     assert len(mapped_by(live.button("scan", "read every page"))) == 600
     assert "mapped is not evicted" in live.button("make cold")["words"]
-    assert not mapped_by(live.button("drop the mapping"))
+    assert not mapped_by(live.button("drop the map"))
     assert not any(live.button("make cold")["kinds"])
     for name in ("RANDOM", "SEQUENTIAL", "NORMAL"):
         assert not any(live.button(name, f"madvise {name}")["kinds"])
@@ -719,7 +719,7 @@ def test_page_map_by_keyboard_is_what_the_kernel_says(live_page_map):
     live.press("End")
     assert mapped_by(live.press(" ", "read page 599")) == {page, 599}
     live.press("Home")
-    assert live.press("s", "store to page 0")["dirty"] == 1
+    assert live.press("w", "write to page 0")["dirty"] == 1
     live.press("PageDown")
     assert 10 * columns in mapped_by(live.press("r", f"read page {10 * columns}"))
     # Past either end the cursor stays on the map; and the notebook heard none of these keys.
@@ -739,7 +739,7 @@ def test_page_map_by_keyboard_is_what_the_kernel_says(live_page_map):
             name = f"read {label} {number:,}"
             assert name.capitalize() in live.do(lambda: touch.press("Enter"), name)["words"]  # noqa: B023
     access = live.root.get_by_label("touch to")
-    for choice, verb in (("store", "store to"), ("read", "read")):
+    for choice, verb in (("write", "write to"), ("read", "read")):
         access.select_option(choice)
         live.press("Enter", f"{verb} page 0")
     assert not list(live.notebook.problems())
@@ -781,7 +781,7 @@ def test_page_map_of_128_mib_is_drawn_in_time(live_page_map):
     for key in ("PageDown", "PageDown", "ArrowRight"):
         live.press(key)
     page = 20 * int(live.root.get_attribute("data-columns")) + 1
-    drawn = live.press("s", f"store to page {page:,}")
+    drawn = live.press("w", f"write to page {page:,}")
     by_python_ms = live.notebook.ask("1000 * min(seconds_to_show() for _ in range(5))")
     assert drawn["drawMs"] + by_python_ms < 200, (drawn["drawMs"], by_python_ms)
 

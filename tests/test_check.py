@@ -453,29 +453,11 @@ def test_the_stories_have_different_ends():
     assert ends == {"poo", "sss", "pss", "ooo"}
 
 
-@worked_out(LESSON[6].exercise_1)
-def major_faults_of_reads(question):
-    kib, _, *offsets = numbers(question)
-    page = kib * 1024
-    firsts = [offset // page for offset in offsets]
-    lasts = [(offset + 99) // page for offset in offsets]
-    with_repeats = sum(1 + (a != b) for a, b in zip(firsts, lasts, strict=True))
-    return len({*firsts, *lasts}), {
-        with_repeats: "reading it again",
-        100 * len(offsets): "counted bytes",
-        max(lasts) + 1: "nobody touched",
-        len(offsets): "counted reads",
-        len(set(firsts)): "last byte",
-        1000: "the first and the last byte",
-    }
-
-
 def play(story, path):
     """The story of a page on this machine's kernel: the fault of each touch, as m, M or -."""
-    map_file = partial(map_it, path)
-    mm, seen = map_file(), ""
+    mm, seen = map_it(path), ""
     for act in story:
-        names = {"mm": mm, "map_file": map_file, "path": path, "mmap": mmap}
+        names = {"mm": mm, "map_file": map_it, "path": path, "mmap": mmap}
         exec(LESSON[6].ACTS[act][1], names | {"evict": measure.evict} | globals(), names)
         mm = names["mm"]
         before = measure.faults(thread=True)
@@ -496,25 +478,25 @@ def test_minor_or_major_is_what_the_kernel_does(seed):
             pytest.skip("not available here: this folder is in memory, its files stay cached")
         measure.make_cold(path)
         seen = play(LESSON[6]._draw_story(seed), path)
-    assert LESSON[6].exercise_2(seen, seed).right, (seen, LESSON[6].question_2(seed))
+    assert LESSON[6].exercise_1(seen, seed).right, (seen, LESSON[6].question_1(seed))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_minor_or_major(seed):
     story = LESSON[6]._draw_story(seed)
     answers = ["".join(answer) for answer in product("mM-", repeat=len(story))]
-    right = [answer for answer in answers if LESSON[6].exercise_2(answer, seed).right]
+    right = [answer for answer in answers if LESSON[6].exercise_1(answer, seed).right]
     assert len(right) == 1
     for at, act in enumerate(story):
         for wrong in set("mM-") - {right[0][at]}:
-            verdict = LESSON[6].exercise_2(right[0][:at] + wrong + right[0][at + 1 :], seed)
+            verdict = LESSON[6].exercise_1(right[0][:at] + wrong + right[0][at + 1 :], seed)
             assert verdict.text.startswith(f"Not quite: touch {at + 1}: ")
             words = LESSON[6].HINTS[act]
             if right[0][at] == "m" and wrong == "-":
                 words = "is there an entry"
             assert words in verdict.text
-    assert LESSON[6].exercise_2(" ".join(right[0]), seed).right
-    assert "characters" in LESSON[6].exercise_2(right[0][:-1], seed).text
+    assert LESSON[6].exercise_1(" ".join(right[0]), seed).right
+    assert "characters" in LESSON[6].exercise_1(right[0][:-1], seed).text
 
 
 def read_cold(path, start, end, advice=getattr(mmap, "MADV_RANDOM", 0), first=0):  # noqa: B008
@@ -524,13 +506,13 @@ def read_cold(path, start, end, advice=getattr(mmap, "MADV_RANDOM", 0), first=0)
         return mm[start:end]
 
 
-FUNCTIONS[LESSON[6].exercise_3] = [  # read no page too many
+FUNCTIONS[LESSON[6].exercise_2] = [  # read no page too many
     (lambda path, start, end: path.read_bytes(), "found others"),
     (lambda path, start, end: read_cold(path, start, end + 1), "found others"),
-    (lambda path, start, end: path.read_bytes()[start:end], "Who brought the others"),
-    (lambda path, start, end: read_cold(path, start, end, 0), "Who brought the others"),
-    (lambda path, start, end: read_cold(path, start, end, 2), "Who brought the others"),
-    (lambda path, start, end: read_cold(path, start, end, first=1), "Who brought the others"),
+    (lambda path, start, end: path.read_bytes()[start:end], "Who loaded the others"),
+    (lambda path, start, end: read_cold(path, start, end, 0), "Who loaded the others"),
+    (lambda path, start, end: read_cold(path, start, end, 2), "Who loaded the others"),
+    (lambda path, start, end: read_cold(path, start, end, first=1), "Who loaded the others"),
     (read_cold, "Right"),
 ]
 

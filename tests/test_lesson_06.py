@@ -1,4 +1,4 @@
-"""The live page map without a browser: what it shows is what the kernel says, after each act.
+"""Costs on a cold file, and the live page map without a browser: both show what the kernel says.
 
 The kernel is asked a second time without the package: /proc/self/pagemap and mincore(2) here, and
 util-linux's ``fincore`` for counts.
@@ -49,7 +49,7 @@ def map_file(path, **how):
 
 def session_of(path, **how):
     starts = range(0, path.stat().st_size, RECORD)
-    return pages.Session(path, lambda: map_file(path, **how), starts)
+    return pages.Session(path, lambda path: map_file(path, **how), starts)
 
 
 @pytest.fixture
@@ -80,9 +80,93 @@ def fincore(path):
     return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
 
+# Costs on a cold file ---------------------------------------------------------------------------
+
+
+def cost_of(path, touch, advice):
+    """As the lesson types it."""
+    missing = pages.start_cold(path, advice)
+    if missing:
+        return missing
+    with map_file(path) as mm:
+        mm.madvise(pages.ADVICE[advice])
+        before = pages.look(path, mm)
+        start = measure.faults(thread=True)
+        touch(mm)
+        faults = measure.faults(thread=True).since(start)
+        after = pages.look(path, mm)
+    return pages.Cost(before, faults, after)
+
+
+@pytest.mark.timing
+@pytest.mark.skipif(not LINUX, reason="the counts are Linux's")
+def test_what_each_advice_costs(path):
+    def touch(mm):
+        mm[300 * PAGE]
+
+    costs = {name: cost_of(path, touch, name) for name in ("RANDOM", "WILLNEED", "POPULATE_READ")}
+    counts = {name: [int(word) for word in pages.row(name, cost).split()[1:]]
+              for name, cost in costs.items()}  # fmt: skip
+    assert counts["RANDOM"] == [0, 0, 0, 1, 1, 1]
+    assert counts["WILLNEED"][1] == 0 < counts["WILLNEED"][0]
+    assert counts["POPULATE_READ"] == [N_PAGES, N_PAGES, 0, 0, N_PAGES, N_PAGES]
+    assert costs["RANDOM"].after.cached[300] and fincore(path) == N_PAGES
+
+
+@pytest.mark.skipif(not LINUX, reason="the counts are Linux's")
+def test_a_write_maps_no_neighbours_where_the_cache_holds_single_pages(path):
+    """What the lesson says of fault-around; here with pages that were written one by one."""
+    contents = path.read_bytes()
+    with path.open("wb", buffering=0) as f:
+        for at in range(0, len(contents), PAGE):
+            f.write(contents[at : at + PAGE])
+    n_mapped = {}
+    for write in (False, True):
+        with map_file(path) as mm:
+            for at in range(0, 640 * PAGE, 64 * PAGE):
+                if write:
+                    mm[at] = contents[at]
+                else:
+                    mm[at]
+            n_mapped[write] = kernel_says(path, mm)[1].sum()
+    assert n_mapped[False] >= n_mapped[True] == 10
+
+
+@pytest.mark.skipif(not LINUX, reason="asks madvise(2)")
+def test_a_cost_that_is_not_available_has_its_reason_once(path, monkeypatch):
+    monkeypatch.delenv("QM9LAB_STRICT", raising=False)
+    monkeypatch.setattr(pages, "ADVICE", {"RANDOM": None, "POPULATE_READ": 9999})
+    for advice, why in (("RANDOM", "Linux has no MADV_RANDOM"), ("POPULATE_READ", "refuses MADV_")):
+        cost = cost_of(path, None, advice)
+        assert measure.is_missing(cost.before.cached, cost.faults.major, cost.after.mapped)
+        row = pages.row(advice, cost)
+        assert row.count(why) == row.count("not available here, because") == 1
+        assert pages.png({advice: cost.after})[:4] == b"\x89PNG"
+
+
+@pytest.mark.skipif(not LINUX, reason="maps a file in memory")
+def test_a_file_in_memory_has_no_costs(monkeypatch):
+    monkeypatch.delenv("QM9LAB_STRICT", raising=False)
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as f:
+        if measure.file_system(f.name) not in measure.MEMORY_ONLY:
+            pytest.skip("not available here: /dev/shm is not in memory")
+        assert "has no disk" in str(pages.start_cold(f.name, "RANDOM").faults.major)
+
+
+@pytest.mark.skipif(not LINUX, reason="makes a file cold")
+def test_a_file_that_somebody_maps_is_not_cold(path):
+    with map_file(path) as mm:
+        mm[0]
+        with pytest.raises(RuntimeError, match="found 1[0-9]* of 700: a process has them mapped"):
+            pages.start_cold(path, "RANDOM")
+
+
+# The page map -----------------------------------------------------------------------------------
+
+
 ACTS = {
     "read": lambda s, d: s.touch(d.randrange(s.n_pages)),
-    "store": lambda s, d: s.touch(d.randrange(s.n_pages), store=True),
+    "write": lambda s, d: s.touch(d.randrange(s.n_pages), write=True),
     "molecule": lambda s, d: s.touch_molecule(d.randrange(s.n_molecules), d.random() < 0.5),
     "scan": lambda s, d: s.scan(d.random() < 0.2),
     "cold": lambda s, d: s.make_cold(),
@@ -91,7 +175,7 @@ ACTS = {
     "look": lambda s, d: s.look(),
     "advise": lambda s, d: s.advise(d.choice([*pages.MODES, *pages.ACTIONS])),
 }
-OFTEN = ["read", "store", "molecule", "advise", "drop", "cold", "flush", "look", "scan"]
+OFTEN = ["read", "write", "molecule", "advise", "drop", "cold", "flush", "look", "scan"]
 
 
 @pytest.mark.timing
@@ -112,8 +196,8 @@ def test_after_each_act_the_map_is_what_the_kernel_says(seed, path, session):
         assert np.array_equal(now.cached, cached) and np.array_equal(now.mapped, mapped), (n, act)
         if shutil.which("fincore"):
             assert now.cached.sum() == fincore(path)
-        assert not (now.dirty & ~now.cached).any() and not now.copied.any()
-        if act in ("read", "store", "molecule", "scan"):
+        assert not (now.dirty & ~now.cached).any()
+        if act in ("read", "write", "molecule", "scan"):
             step = next(step for step in session.steps[::-1] if step.name != "look again")
             assert step.after.mapped[list(step.touched)].all(), (n, act)
         view._hear(view, {"act": "look"}, [])
@@ -121,7 +205,7 @@ def test_after_each_act_the_map_is_what_the_kernel_says(seed, path, session):
         assert np.array_equal(drawn & pages.MAPPED > 0, session.now.mapped)
         assert np.array_equal(drawn & pages.CACHED > 0, session.now.cached)
         assert np.array_equal(drawn & pages.DIRTY > 0, session.now.dirty)
-    assert path.read_bytes() == contents, "stores put back what was there"
+    assert path.read_bytes() == contents, "writes put back what was there"
 
 
 def test_what_each_act_does(path, session):
@@ -137,17 +221,17 @@ def test_what_each_act_does(path, session):
     step = session.touch(300)
     assert step.faults[:2] == (0, 0) and "mapped already" in step.sentence
     assert "No other page changed" in step.sentence
-    step = session.touch(300, store=True)
+    step = session.touch(300, write=True)
     assert step.faults[:2] == (1, 0) and session.now.dirty.sum() == 1
     step = session.make_cold()
     assert "1 page stayed: what is mapped is not evicted" in step.sentence
     assert not session.now.dirty.any()
-    session.touch(301, store=True)
+    session.touch(301, write=True)
     assert "no longer dirty" in session.flush().sentence and not session.now.dirty.any()
     step = session.advise("DONTNEED")
     assert "2 no longer mapped" in step.sentence and session.now.cached.sum() == 2
     step = session.touch(300)
-    assert step.faults[:2] == (1, 0) and "in the page cache, but not" in step.sentence
+    assert step.faults[:2] == (1, 0) and "in the page cache, not mapped" in step.sentence
     session.drop()
     assert session.mode == "NORMAL" and not session.now.mapped.any()
     session.scan()
@@ -161,27 +245,16 @@ def test_populate_read_maps_all_or_gives_the_reason(session):
 
 
 def test_advice_that_the_kernel_refuses_is_reported(session, monkeypatch):
-    monkeypatch.setattr(pages, "ADVICE", {"POPULATE_READ": 9999, "RANDOM": None})
+    monkeypatch.setattr(pages, "ADVICE", {"POPULATE_READ": 9999})
     sentence = session.advise("POPULATE_READ").sentence
     assert sentence.startswith("madvise POPULATE_READ: not available here, because [Errno 22]")
-    assert "has no MADV_RANDOM" in session.advise("RANDOM").sentence and session.mode == "NORMAL"
+    assert session.mode == "NORMAL"
 
 
-def test_a_map_to_read_only_says_that_it_cannot_be_stored_to(path):
+def test_a_map_to_read_only_says_that_it_cannot_be_written_to(path):
     session = session_of(path, access=mmap.ACCESS_READ)
-    assert "Store to page 3: " in session.touch(3, store=True).sentence
+    assert "Write to page 3: " in session.touch(3, write=True).sentence
     assert "can't modify" in session.steps[-1].sentence
-    session.mm.close()
-
-
-@pytest.mark.skipif(not LINUX, reason="asks /proc/self/pagemap")
-def test_a_store_to_a_private_map_is_a_copy(path):
-    session = session_of(path, access=mmap.ACCESS_COPY)
-    session.touch(7, store=True)
-    states = pages.packed(session.now, session.n_pages)
-    assert np.flatnonzero(states & pages.COPIED).tolist() == [7] and not session.now.dirty.any()
-    session.advise("DONTNEED")
-    assert not session.now.copied.any()
     session.mm.close()
 
 
@@ -207,19 +280,12 @@ def test_a_page_or_molecule_that_is_not_there_is_refused(session, call):
             getattr(session, call)(number)
 
 
-def test_without_molecules(path):
-    session = pages.Session(path, lambda: map_file(path))
-    assert session.n_molecules == 0 and (session.molecules_by_page() == -1).all()
-    session.mm.close()
-
-
 def test_what_the_system_does_not_show_is_unknown_and_has_its_reason(session, monkeypatch):
     monkeypatch.delenv("QM9LAB_STRICT", raising=False)
     no_mincore, no_proc = Missing("Windows has no mincore"), Missing("Windows has no /proc")
     nothing = PageStates(no_mincore, no_proc, no_mincore, no_proc)
     no_faults = Faults(*[Missing("psutil counts no faults")] * 2, "")
     monkeypatch.setattr(measure, "page_states", lambda path, mm: nothing)
-    monkeypatch.setattr(measure, "cached_pages", lambda path: no_mincore)
     monkeypatch.setattr(measure, "faults", lambda thread: no_faults)
     session.now = nothing
     view = widget.PageMap(session)

@@ -100,25 +100,24 @@ def drawn_pages(ax, columns):
 
 def test_the_page_grid_has_each_page_once_in_its_state(ax):
     draw = np.random.default_rng(1)
-    cached, mapped, dirty, copied = draw.random((4, 600)) < [[0.6], [0.3], [0.2], [0.1]]
-    page_grid.page_grid(ax, cached, mapped, 50, [5, 599], dirty, copied)
-    as_mapped, as_cached = mapped & ~copied, cached & ~mapped & ~copied
-    masks = [~(cached | mapped | copied), as_cached, as_mapped, copied, dirty]
-    labels = [*plots.MEANINGS, "dirty"]  # a line between pages is no page
+    cached, mapped, dirty = draw.random((3, 600)) < [[0.6], [0.3], [0.2]]
+    page_grid.page_grid(ax, cached, mapped, 50, [5, 599], dirty)
+    masks = [~(cached | mapped), cached & ~mapped, mapped, dirty]
+    labels = [*page_grid.HEIGHTS, "dirty"]  # a line between pages is no page
     expected = {n: set(np.flatnonzero(m)) for n, m in zip(labels, masks, strict=True)}
     assert drawn_pages(ax, 50) == expected
     rings = ax.collections[-1]
     assert rings.get_offsets().tolist() == [[5, 0], [49, 11]]
     key = ax.figure.legends[0]
     assert [text.get_text() for text in key.get_texts()] == [
-        *plots.MEANINGS, "dirty: a bar across", "touched"]  # fmt: skip
+        *page_grid.HEIGHTS, "dirty: a bar across", "touched"]  # fmt: skip
 
 
 def test_a_page_grid_draws_what_is_known_and_writes_why_nothing_is(monkeypatch):
     monkeypatch.delenv("QM9LAB_STRICT", raising=False)
     none, cached = Missing("of this"), np.array([True, False, True])
     axes = plots.new_figure(8, 3).subplots(1, 2)
-    page_grid.page_grid(axes[0], cached, none, 3, dirty=none, copied=none)
+    page_grid.page_grid(axes[0], cached, none, 3, dirty=none)
     assert drawn_pages(axes[0], 3) == {"in the page cache": {0, 2}, "on disk": {1}}
     page_grid.page_grid(axes[1], none, none)
     assert texts(axes[1]) == ["not available here,\nbecause of this"]

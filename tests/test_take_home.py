@@ -5,6 +5,7 @@ this file as an ordinary user, too.
 """
 
 import array
+import mmap
 import shutil
 import struct
 import subprocess
@@ -74,6 +75,13 @@ def only_the_copy_is_owned(folder, printed):
     assert printed == "map: 0 %   read: 100 %\n"
 
 
+def pages_needed(folder, printed):
+    n_bytes, page = (folder / "qm9_smiles_properties.dat").stat().st_size, mmap.PAGESIZE
+    read = [at for start in range(0, n_bytes - 100, 50_000) for at in range(start, start + 100)]
+    n_needed = len({at // page for at in read})
+    assert printed == f"{n_needed} of {len(range(0, n_bytes, page))} pages\n"
+
+
 CHECKS = {
     "00": one_number_changed,
     "01": one_record_of_a_thousand,
@@ -81,6 +89,7 @@ CHECKS = {
     "03": three_numbers_from_the_middle,
     "04": a_file_built_and_renamed,
     "05": celsius_to_kelvin,
+    "06": pages_needed,
     "07": only_the_copy_is_owned,
 }
 CELLS = [(path.name[:2], source) for path in LESSONS for source in take_home(path)]

@@ -10,34 +10,29 @@ from qm9lab.measure import is_missing
 
 from .plots import MEANINGS, draw_missing
 
-HEIGHTS = {
-    "on disk": 0.42,
-    "in the page cache": 0.68,
-    "mapped in this process": 0.9,
-    "private (anonymous)": 0.9,
-}
+HEIGHTS = {"on disk": 0.42, "in the page cache": 0.68, "mapped in this process": 0.9}
 """The second cue: what came nearer is larger. Shares of a row's height."""
 
 TOUCHED, DARK, WHITE = "#D55E00", "#222222", "#FFFFFF"
 
 
 def page_grid(
-    ax: Axes, cached, mapped, columns: int = 256, touched=None, dirty=None, copied=None, legend=True
+    ax: Axes, cached, mapped, columns: int = 256, touched=None, dirty=None, legend=True
 ) -> Axes:
     """All pages of a file as small boxes, row by row from its start, ``columns`` pages in a row.
 
-    ``cached``, ``mapped``, ``dirty`` and ``copied`` are ``(n_pages,)`` bool or ``Missing``, as in
-    ``measure.PageStates``. A page that is cached and mapped is drawn as mapped, a private copy as
-    private, and a dirty page is crossed by a bar. Where cached and mapped are missing, the reason
-    is written in place of the picture. The pages whose numbers are in ``touched`` get a ring.
+    ``cached``, ``mapped`` and ``dirty`` are ``(n_pages,)`` bool or ``Missing``, as in
+    ``measure.PageStates``. A page that is cached and mapped is drawn as mapped, and a dirty page is
+    crossed by a bar. Where cached and mapped are missing, the reason is written in place of the
+    picture. The pages whose numbers are in ``touched`` get a ring.
     Without ``legend`` there is no key under the figure: several grids may share one.
     """
     if is_missing(cached) and is_missing(mapped):
         return draw_missing(ax, cached)
     n_pages = len(mapped if is_missing(cached) else cached)
     kinds = np.zeros(n_pages, np.int8)
-    for kind, where in ((1, cached), (2, mapped), (3, copied)):
-        if where is not None and not is_missing(where):
+    for kind, where in ((1, cached), (2, mapped)):
+        if not is_missing(where):
             kinds[where] = kind
     for kind, (name, height) in enumerate(HEIGHTS.items()):
         _boxes(ax, kinds == kind, columns, height, MEANINGS[name].color, name)
@@ -56,7 +51,7 @@ def page_grid(
     ax.set_aspect("equal")
     ax.label_outer()
     if legend:
-        page_key(ax.figure, is_dirty.any(), 3 in kinds, touched is not None)
+        _key(ax.figure, is_dirty.any(), touched is not None)
     return ax
 
 
@@ -75,16 +70,14 @@ def _boxes(ax: Axes, where, columns: int, height: float, colour: str, label: str
     ax.add_patch(PathPatch(Path(corners, codes), facecolor=colour, linewidth=0, label=label))
 
 
-def page_key(figure, dirty: bool, copied: bool, touched: bool):
+def _key(figure, dirty: bool, touched: bool) -> None:
     """The key to page grids, under the figure."""
 
     def mark(marker: str, color: str, size: float, **style) -> Line2D:
         return Line2D([], [], ls="", marker=marker, color=color, markersize=size, **style)
 
     handles = {
-        name: mark("s", MEANINGS[name].color, 11 * height)
-        for name, height in HEIGHTS.items()
-        if copied or name != "private (anonymous)"
+        name: mark("s", MEANINGS[name].color, 11 * height) for name, height in HEIGHTS.items()
     }
     if dirty:
         bar = mark("_", WHITE, 10, markeredgewidth=2.6)
@@ -92,4 +85,4 @@ def page_key(figure, dirty: bool, copied: bool, touched: bool):
     if touched:
         handles["touched"] = mark("o", TOUCHED, 9, markerfacecolor="none", markeredgewidth=1.8)
     place = {"loc": "outside lower center", "ncols": min(len(handles), 5), "fontsize": 9}
-    return figure.legend(list(handles.values()), list(handles), **place)
+    figure.legend(list(handles.values()), list(handles), **place)

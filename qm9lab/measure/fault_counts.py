@@ -10,18 +10,17 @@ from .proc import ask_psutil, read_proc
 
 
 class NoResource:
-    """In place of the module ``resource``, which Windows does not have."""
+    """In place of the module ``resource``, which Windows does not have: its counts are missing."""
 
     RUSAGE_SELF = 0
 
     def getrusage(self, who: int) -> SimpleNamespace:
-        """The counters that lessons read, all missing."""
         missing = Missing(f"{platform.system()} has no getrusage")
         return SimpleNamespace(ru_minflt=missing, ru_majflt=missing)
 
 
 try:
-    import resource
+    import resource as resource  # lessons take it from here
 except ImportError:
     resource = NoResource()  # type: ignore[assignment]
 

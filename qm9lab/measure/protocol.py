@@ -123,7 +123,7 @@ def unavailable(path: Path) -> Missing | None:
 
 
 def unavailable_near(path: AnyPath) -> Missing | None:
-    """Why the protocol does not hold for files next to ``path``, or None: it is tried on one."""
+    """Why the protocol does not hold for files next to ``path``, or None: one is tried."""
     probe = Path(path).with_name(f".probe-{os.getpid()}.dat")
     try:
         return unavailable(probe)

@@ -1,16 +1,16 @@
 """Checks of notebooks/06_pages_and_faults.ipynb."""
 
-import contextlib
 import mmap
-import os
 import random
 import tempfile
 from pathlib import Path
 
 from qm9lab import measure
+from qm9lab.course import folders
 from qm9lab.course.check import Verdict, attempt, hint, letters, right
 from qm9lab.measure import is_missing
 
+from . import pages
 
 ACTS = {
     "again": ("-", ""),
@@ -65,14 +65,17 @@ def exercise_1(answer, seed: int) -> Verdict:
 
 
 def exercise_2(function) -> Verdict:
-    """Check a function that reads a span of a cold file and caches no other page."""
-    n_pages, page = 64, mmap.PAGESIZE
+    """Check a function that reads a span of a cold file and loads no other page."""
+    n_pages, page, own = 64, mmap.PAGESIZE, folders.lesson_folder()
     contents = random.Random(6).randbytes(n_pages * page)
     for start, end in ((20 * page + 100, 20 * page + 200), (41 * page - 50, 41 * page + 50)):
-        with _cold_file(contents) as (path, is_cold):
+        # Windows does not remove what an answer has left open.
+        with tempfile.TemporaryDirectory(dir=own, ignore_cleanup_errors=True) as folder:
+            path = Path(folder, "read_cold.dat")
+            path.write_bytes(contents)
+            missing = pages.start_cold(path, "RANDOM")
             found, verdict = attempt(function, path, start, end)
-            cached = measure.cached_pages(path)
-        cached = is_cold if is_missing(is_cold) else cached
+            cached = missing.after.cached if missing else measure.cached_pages(path)
         if verdict:
             return verdict
         if not isinstance(found, bytes | bytearray | memoryview) or found != contents[start:end]:
@@ -81,20 +84,8 @@ def exercise_2(function) -> Verdict:
         if not is_missing(cached) and set(cached.nonzero()[0].tolist()) != needed:
             return hint(
                 f"the bytes need pages: {len(needed)}. Into the page cache came: {cached.sum()}. "
-                "Who brought the others, and when must you say that you do not want them?"
+                "Who loaded the others, and when must you say that you do not want them?"
             )
     if is_missing(cached):
         return right(f"The bytes are right. Pages in the cache: {cached}.")
     return right("No page too many.")
-
-
-@contextlib.contextmanager
-def _cold_file(contents: bytes):
-    """A file of our own, and whether it is cold; on a disk where a folder of ours is on one."""
-    others = [folder for folder in ("/var/tmp", ".") if os.access(folder, os.W_OK)]
-    folders = [tempfile.gettempdir(), *others]
-    folders.sort(key=lambda folder: measure.file_system(folder) in measure.MEMORY_ONLY)
-    with tempfile.TemporaryDirectory(dir=folders[0], ignore_cleanup_errors=True) as own:
-        path = Path(own) / "read_cold.dat"
-        path.write_bytes(contents)
-        yield path, measure.make_cold(path).is_cold

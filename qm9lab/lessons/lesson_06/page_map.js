@@ -1,7 +1,7 @@
 // The live page map. What it draws and says comes from Python, one byte a page. It only connects
 // keys, clicks and controls to the session's acts.
 
-const CACHED = 1, MAPPED = 2, DIRTY = 4, COPIED = 8, UNKNOWN = 16;
+const CACHED = 1, MAPPED = 2, DIRTY = 4, UNKNOWN = 8;
 const PATIENCE_MS = 5000;
 const WIDTH = 900;
 const ROWS_A_PAGE_KEY = 10;
@@ -10,8 +10,7 @@ const MARGIN = 8;  // for the cursor's ring around a page at the edge
 // What a page is: the first of these whose bit is set. Colour shows it, and so does the side of the
 // square, as a share of the page's place: what came nearer is larger.
 const KINDS = [
-  { name: "not known on this system", bit: UNKNOWN, colour: 4, share: 0.5 },
-  { name: "a private copy", bit: COPIED, colour: 3, share: 1 },
+  { name: "not known on this system", bit: UNKNOWN, colour: 3, share: 0.5 },
   { name: "mapped in this process", bit: MAPPED, colour: 2, share: 1 },
   { name: "in the page cache, not mapped", bit: CACHED, colour: 1, share: 0.75 },
   { name: "on disk only", bit: 0, colour: 0, share: 0.5 },
@@ -30,7 +29,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// A canvas with one page. A dirty page is crossed by a bar, a private copy has a dark corner.
+// A canvas with one page. A dirty page is crossed by a bar.
 function drawPage(cell, state, colours) {
   const canvas = make("canvas", { width: cell, height: cell, "aria-hidden": "true" });
   const context = canvas.getContext("2d");
@@ -43,7 +42,6 @@ function drawPage(cell, state, colours) {
   const side = part(kind.share), edge = (full - side) >> 1, bar = part(0.25);
   fill("#FFFFFF", 0, 0, cell, cell);
   fill(colours[kind.colour], edge, edge, side, side);
-  if (kind.bit === COPIED) fill("#222222", 0, 0, part(0.33), part(0.33));
   if (state & DIRTY)
     fill(kind.bit === MAPPED ? "#FFFFFF" : "#222222", 0, (full - bar) >> 1, full, bar);
   return canvas;
@@ -52,11 +50,11 @@ function drawPage(cell, state, colours) {
 function render({ model, el }) {
   const facts = model.get("facts");
   const { n_pages, columns, n_molecules } = facts;
-  const colours = [...facts.colours, "#AAAAAA"];
+  const { colours } = facts;
   const cell = Math.max(1, Math.min(22, Math.floor(WIDTH / columns)));
   const rows = Math.ceil(n_pages / columns);
   const size = { width: columns * cell, height: rows * cell };
-  const stamps = Array.from({ length: 32 }, (_, state) => {  // pixels: much faster to repeat
+  const stamps = Array.from({ length: 16 }, (_, state) => {  // pixels: much faster to repeat
     const context = drawPage(cell, state, colours).getContext("2d");
     return new Uint32Array(context.getImageData(0, 0, cell, cell).data.buffer);
   });
@@ -96,8 +94,8 @@ function render({ model, el }) {
     const [first, last] = [0, 4].map(at => onPages.getInt32(8 * page + at, true));
     const state = model.get("states").getUint8(page);
     const parts = [`Page ${number(page)}`, `file offset ${number(page * facts.page_bytes)}`];
-    if (first >= 0 && first === last) parts.push(`molecule ${number(first)}`);
-    else if (first >= 0) parts.push(`molecules ${number(first)} to ${number(last)}`);
+    parts.push(first === last ? `molecule ${number(first)}`
+      : `molecules ${number(first)} to ${number(last)}`);
     return [...parts, kindOf(state).name, ...(state & DIRTY ? ["dirty"] : [])].join(", ");
   }
 
@@ -199,12 +197,10 @@ function render({ model, el }) {
     make("div", { class: "qm9-scroll" }, make("div", { class: "qm9-stack" }, canvas, overlay)),
     hover, spoken, legend, status,
     row(labelled("touch to", access)),
-    row(labelled("page", pageSlider), pageNumber, button("touch page", () => touch(cursor))));
-  if (n_molecules)
-    root.append(row(labelled("molecule", moleculeSlider), moleculeNumber,
-      button("touch molecule", () => act("touch_molecule", molecule(), isWrite()))));
-  root.append(row(
-    group("the map", button("scan", () => act("scan", isWrite())),
+    row(labelled("page", pageSlider), pageNumber, button("touch page", () => touch(cursor))),
+    row(labelled("molecule", moleculeSlider), moleculeNumber,
+      button("touch molecule", () => act("touch_molecule", molecule(), isWrite()))),
+    row(group("the map", button("scan", () => act("scan", isWrite())),
       button("flush", () => act("flush")), button("drop the map", () => act("drop"))),
     group("the page cache", button("make cold", () => act("make_cold")),
       button("look again", () => act("look")))));
@@ -232,7 +228,7 @@ function render({ model, el }) {
     canvas.dataset.drawMs = (performance.now() - start).toFixed(2);
     const total = isMeant => counts.reduce((sum, n, state) => sum + (isMeant(state) ? n : 0), 0);
     const shown = [...KINDS].reverse().map(kind => [kind, total(s => kindOf(s) === kind)])
-      .filter(([kind, n]) => kind.bit < COPIED || n > 0);
+      .filter(([kind, n]) => kind.bit < UNKNOWN || n > 0);
     shown.push([{ name: "dirty", bit: MAPPED | DIRTY }, total(s => s & DIRTY)]);
     legend.replaceChildren(...shown.map(([kind, n]) =>
       make("li", {}, drawPage(16, kind.bit, colours), ` ${kind.name}: ${number(n)}`)));

@@ -21,7 +21,7 @@ from qm9lab.course import plots
 from qm9lab.course.page_grid import page_grid
 from qm9lab.measure import Missing, first_missing, is_missing, protocol
 
-CACHED, MAPPED, DIRTY, COPIED, UNKNOWN = 1, 2, 4, 8, 16
+CACHED, MAPPED, DIRTY, UNKNOWN = 1, 2, 4, 8
 """Bits of a page's state, as ``packed`` puts them into one byte a page."""
 
 MODES = {
@@ -44,7 +44,7 @@ if sys.platform == "linux":
     ADVICE["POPULATE_READ"] = 22  # Python up to 3.13 has no name for it
 
 ARRIVAL_S = 0.2
-"""How long ``look`` waits for pages that are still on their way from the disk."""
+"""How long ``look`` waits for pages at most."""
 
 
 # Counts on a cold file -----------------------------------------------------------------------
@@ -64,8 +64,8 @@ def start_cold(path, advice: str) -> Cost | None:
     It is missing where the file cannot be made cold, where one touch of a cold file brings more
     than its page (``protocol.unavailable``), and where ``madvise(2)`` refuses the advice.
     """
-    folder = os.path.dirname(os.path.realpath(path))
-    missing = _refused(advice) or _uncountable(folder) or protocol.start_cold(path)
+    path = os.path.realpath(path)
+    missing = _refused(advice) or _uncountable(os.path.dirname(path)) or protocol.start_cold(path)
     if missing is None:
         return None
     pages = measure.PageStates(missing, missing, missing, missing)
@@ -89,20 +89,17 @@ def _refused(advice: str) -> Missing | None:
 
 
 def look(path, mm: mmap.mmap) -> measure.PageStates:
-    """``measure.page_states``, after pages that are on their way from the disk have arrived.
+    """``measure.page_states``, after pages on their way from the disk have arrived.
 
-    ``cachestat(2)`` counts them, ``mincore(2)`` does not. The wait is ``ARRIVAL_S`` at most, and as
-    long where there is no ``cachestat``.
+    ``cachestat(2)`` counts them, and ``mincore(2)`` does not. Without it we wait for ``ARRIVAL_S``.
     """
     deadline = time.monotonic() + ARRIVAL_S
-    while time.monotonic() < deadline:
+    while True:
         state, states = measure.cache_state(path), measure.page_states(path, mm)
-        if is_missing(states.cached):
-            return states
-        if state.source == "cachestat" and state.n_cached <= states.cached.sum():
+        have_come = state.source == "cachestat" and state.n_cached <= np.sum(states.cached)
+        if is_missing(states.cached) or have_come or time.monotonic() > deadline:
             return states
         time.sleep(0.005)
-    return measure.page_states(path, mm)
 
 
 def row(name: str, cost: Cost) -> str:
@@ -113,17 +110,15 @@ def row(name: str, cost: Cost) -> str:
     return f"{name:13}" + (str(missing) if missing else "".join(f"{n:9,}" for n in counts))
 
 
-def pictures(states: dict[str, measure.PageStates], touched=None):
-    """Grids of all pages, side by side, each under its name, as a Figure."""
+def png(states: dict[str, measure.PageStates], touched=None) -> bytes:
+    """Grids of all pages, side by side, each under its name, as a PNG."""
     figure = plots.new_figure(8.6, 2.8 if len(states) > 1 else 3.4)
     axes = np.atleast_1d(figure.subplots(1, len(states), sharey=True))
     for ax, (name, now) in zip(axes, states.items(), strict=True):
-        n_pages = np.size(now.mapped if is_missing(now.cached) else now.cached)
-        page_grid(
-            ax, now.cached, now.mapped, columns(n_pages), touched, now.dirty, now.copied, ax is axes[0]
-        )
+        n = columns(np.size(now.mapped if is_missing(now.cached) else now.cached))
+        page_grid(ax, now.cached, now.mapped, n, touched, now.dirty, legend=ax is axes[0])
         ax.set_title(name)
-    return figure
+    return plots.png(figure)
 
 
 # The live page map ---------------------------------------------------------------------------
@@ -141,13 +136,13 @@ class Step(NamedTuple):
 
 
 def packed(pages: measure.PageStates, n_pages: int) -> np.ndarray:
-    """One byte a page, ``(n_pages,)`` uint8: CACHED, MAPPED, DIRTY, COPIED, or UNKNOWN.
+    """One byte a page, ``(n_pages,)`` uint8: CACHED, MAPPED, DIRTY, or UNKNOWN.
 
     UNKNOWN stands alone, where the system shows neither what is cached nor what is mapped.
     """
     is_unknown = is_missing(pages.cached) and is_missing(pages.mapped)
     found = np.full(n_pages, UNKNOWN if is_unknown else 0, np.uint8)
-    for where, bit in zip(pages, (CACHED, MAPPED, DIRTY, COPIED), strict=True):
+    for where, bit in ((pages.cached, CACHED), (pages.mapped, MAPPED), (pages.dirty, DIRTY)):
         if not is_missing(where):
             found[where] |= bit
     return found
@@ -173,7 +168,7 @@ class Session:
     all the same: the kernel looks at pages, not at values. The write reads that byte first.
     """
 
-    def __init__(self, path, map_file: Callable[..., mmap.mmap], starts_bytes=()):
+    def __init__(self, path, map_file: Callable[..., mmap.mmap], starts_bytes):
         self.path, self._map_file = Path(path), map_file
         self.steps: list[Step] = []
         self.mm, self.mode = map_file(self.path), "NORMAL"
@@ -183,7 +178,7 @@ class Session:
         self.now = measure.page_states(self.path, self.mm)
 
     def molecules_by_page(self) -> np.ndarray:
-        """The first and last molecule on each page, ``(n_pages, 2)`` int; -1 where none is."""
+        """The first and last molecule on each page, ``(n_pages, 2)`` int."""
         begins = np.arange(self.n_pages) * mmap.PAGESIZE
         ends = np.stack([begins, begins + mmap.PAGESIZE - 1], axis=1)
         return np.searchsorted(self._edges[:-1], ends, "right") - 1
@@ -222,9 +217,7 @@ class Session:
 
     def make_cold(self) -> Step:
         """Write back, evict, and verify (``measure.make_cold``); mapped pages stay."""
-        mapped = self.now.mapped
-        some_stay = not is_missing(mapped) and mapped.any()  # then waiting is no use
-        wait_s = 0 if some_stay else 2
+        wait_s = 0 if np.any(self.now.mapped) else 2  # what is mapped stays: waiting is no use
         return self._act("make cold", lambda: measure.make_cold(self.path, wait_s), _what_stayed)
 
     def advise(self, name: str) -> Step:
@@ -251,7 +244,7 @@ class Session:
         return self._act("drop the map", do)
 
     def look(self) -> Step:
-        """Do nothing and ask again: readahead and write-back go on by themselves."""
+        """Ask again: readahead and write-back go on by themselves."""
         return self._act("look again", lambda: None)
 
     def _act(self, name: str, do, explain=lambda step: "", touched=()) -> Step:

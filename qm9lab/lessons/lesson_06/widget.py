@@ -52,7 +52,7 @@ class PageMap(anywidget.AnyWidget):
             "n_molecules": session.n_molecules,
             "modes": [name for name in pages.MODES if pages.ADVICE[name] is not None],
             "actions": [name for name in pages.ACTIONS if pages.ADVICE[name] is not None],
-            "colours": [style.color for style in plots.MEANINGS.values()],
+            "colours": [style.color for style in list(plots.MEANINGS.values())[:3]] + ["#AAAAAA"],
             "unavailable": "; ".join(f"{name}: {value}" for name, value in missing.items()),
         }
         super().__init__(facts=facts, molecules=session.molecules_by_page().astype("<i4").tobytes())
@@ -75,13 +75,10 @@ class PageMap(anywidget.AnyWidget):
             self.lines = [_line(step) for step in session.steps[: -N_LINES - 1 : -1]]
             self.step = len(session.steps)
 
-    def picture(self):
-        """The same map as a Figure."""
-        return pages.pictures({self.session.path.name: self.session.now}, self.touched or None)
-
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
-        still = {"image/png": plots.png(self.picture()), "text/plain": self.sentence}
+        picture = pages.png({self.session.path.name: self.session.now}, self.touched or None)
+        still = {"image/png": picture, "text/plain": self.sentence}
         return {**data, **still}, metadata
 
 
