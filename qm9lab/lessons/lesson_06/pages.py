@@ -107,7 +107,7 @@ def row(name: str, cost: Cost) -> str:
     counts = [np.sum(cost.before.cached), np.sum(cost.before.mapped), *cost.faults[:2]]
     counts += [np.sum(cost.after.cached), np.sum(cost.after.mapped)]
     missing = first_missing(*counts)
-    return f"{name:13}" + (str(missing) if missing else "".join(f"{n:9,}" for n in counts))
+    return f"{name:14}" + (str(missing) if missing else "".join(f"{n:9,}" for n in counts))
 
 
 def png(states: dict[str, measure.PageStates], touched=None) -> bytes:
