@@ -146,7 +146,7 @@ def lesson():
     """A lesson that keeps every rule."""
     measures = {"tags": ["nbval-ignore-output"]}
     cells = [
-        new_markdown_cell("# Map\n[docs](https://x.org#y) [here](#x) ![a map](page_map.svg)"),
+        new_markdown_cell("# Map\n[docs](https://x.org#y) [here](#x) ![a map](read_or_map.svg)"),
         new_code_cell("guess = None", execution_count=1),
         new_code_cell("time()", execution_count=2, metadata=measures),
         new_code_cell("assert 1", execution_count=3),
