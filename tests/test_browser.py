@@ -868,7 +868,7 @@ def test_the_call_explorer_says_what_the_kernel_says(lab, open_notebook):
     words = explorer.choose("prot", "PROT_READ|PROT_WRITE")
     assert words.endswith("Change prot or flags or fd.")
     explorer.agrees(words, size, both, 1, "file", read, 0)
-    words = explorer.choose("fd", '"r+b"')
+    words = explorer.choose("fd", "r+b")
     explorer.agrees(words, size, both, 1, "file", write, 0)
     assert "The first byte: reads 'a', a write reaches the file." in words
     assert "The last byte: reads 0, a write does not reach the file." in words

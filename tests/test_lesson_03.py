@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux has these
 ALL = [Choice(*values) for values in itertools.product(*CONTROLS.values())]
 N_TOUCHED = 600
 LENGTH = dict(zip(("0", "1", "file", "more", "2**60"), CONTROLS["length"], strict=True))
-WRITABLE = Choice(prot="PROT_READ|PROT_WRITE", fd='"r+b"')
+WRITABLE = Choice(prot="PROT_READ|PROT_WRITE", fd="r+b")
 BLUE = plots.MEANINGS["mapped in this process"].color.lower()
 # A value of each control that is never the reason for an error.
 GOOD = WRITABLE._replace(flags="MAP_SHARED")
@@ -451,6 +451,33 @@ def test_the_table_of_access_is_what_the_kernel_does(access, tmp_path):
                 path.write_bytes(LETTERS)
 
 
+def test_the_table_of_errors_is_what_happens(tmp_path):
+    def made(fd, length=0, **keywords):
+        try:
+            mmap.mmap(fd, length, **keywords).close()
+        except (OSError, ValueError) as error:
+            return errno.errorcode[error.errno] if isinstance(error, OSError) else "ValueError"
+        return "a map"
+
+    path, read, both = tmp_path / "x", mmap.ACCESS_READ, mmap.PROT_READ | mmap.PROT_WRITE
+    path.write_bytes(LETTERS)
+    folder, (pipe, _) = os.open(tmp_path, os.O_RDONLY), os.pipe()
+    for fd in (folder, pipe):
+        assert made(fd, access=read) == "EINVAL" and made(fd, PAGE, access=read) == "ENODEV"
+    with open(path, "rb") as f:
+        for length, offset in ((0, 3 * PAGE), (1, 3 * PAGE), (1, 3 * PAGE + 1)):
+            assert made(f.fileno(), length, access=read, offset=offset) == "ValueError"
+        # Next to access only what is the default.
+        assert made(f.fileno(), access=read, flags=mmap.MAP_SHARED, prot=both) == "a map"
+        assert made(f.fileno(), access=read, flags=mmap.MAP_PRIVATE) == "ValueError"
+        assert made(f.fileno(), access=read, prot=mmap.PROT_READ) == "ValueError"
+    with open(path, "wb") as f:  # Python sees the empty file, the kernel how it was opened
+        assert made(f.fileno()) == "ValueError"
+        f.write(LETTERS)
+        f.flush()
+        assert made(f.fileno()) == "EACCES"
+
+
 def test_map_fixed_throws_away_what_was_mapped_there():
     flags, length = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, PAGE
     address = calls.c_mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
@@ -469,7 +496,7 @@ def test_where_calls_cannot_be_seen_the_reason_is_given(tmp_path, monkeypatch, p
     monkeypatch.delenv(STRICT, raising=False)
     monkeypatch.setattr(sys, "platform", platform)
     outcome = calls.make(tmp_path, Choice(addr="page 1"))
-    assert outcome.sentence.startswith("not available here, because only Linux")
+    assert outcome.sentence.startswith("not available here, because only 64-bit Linux")
     assert outcome.error.reason in outcome.sentence and not outcome.facts
     assert "no addr" in outcome.python_result
 

@@ -11,7 +11,6 @@ from PIL import Image
 from qm9lab import records
 from qm9lab.course import page_grid, plots
 from qm9lab.lessons.lesson_01 import pictures as pictures_01
-from qm9lab.lessons.lesson_02 import pictures as pictures_02
 from qm9lab.measure import Missing, Region
 
 
@@ -166,7 +165,7 @@ def test_regions_are_merged_into_parts_and_ours_stays_alone(ax):
         (50 * gib + 60, 50 * gib + 70, "libraries and other maps", False),
         (90 * gib, 90 * gib + 5, "stack", False),
     ]
-    pictures_02.address_space(ax, parts)
+    plots.address_space(ax, parts)
     lit = [p for p in ax.patches if to_hex(p.get_facecolor()).upper() == "#0072B2"]
     assert len(lit) == 1 and "our map: 50 B of addresses" in texts(ax)
     assert "nothing mapped: 40 GiB" in texts(ax)
@@ -175,7 +174,7 @@ def test_regions_are_merged_into_parts_and_ours_stays_alone(ax):
 def test_where_the_regions_are_missing_the_picture_says_why(ax, monkeypatch):
     monkeypatch.delenv("QM9LAB_STRICT", raising=False)
     parts = plots.neighbourhoods(Missing("macOS has no /proc"), "ours.dat")
-    pictures_02.address_space(ax, parts)
+    plots.address_space(ax, parts)
     assert texts(ax) == ["not available here, because macOS has no /proc"]
 
 

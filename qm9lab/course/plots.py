@@ -170,3 +170,33 @@ def neighbourhoods(regions, lit_name: str):
         else:
             parts.append((region.start, region.end, kind, kind == "our map"))
     return parts
+
+
+def address_space(ax: Axes, parts, our_map: Style | None = None, unit=" of addresses") -> Axes:
+    """A process's address space, high addresses at the top, not to scale.
+
+    ``parts`` are those of ``neighbourhoods``. The ``lit`` ones are drawn as ``our_map`` (as mapped
+    if None), and the empty stretches between parts as gaps with their size.
+    """
+    if is_missing(parts):
+        return draw_missing(ax, parts)
+    our_map = our_map or MEANINGS["mapped in this process"]
+    rows = []
+    for k, (start, end, label, lit) in enumerate(parts):
+        if k and start > parts[k - 1][1]:
+            rows.append((None, start - parts[k - 1][1], "", False))
+        rows.append((start, end - start, label, lit))
+    blank(ax, 10, max(len(rows), 1))
+    for y, (start, size, label, lit) in enumerate(reversed(rows)):
+        if start is None:
+            words = f"nothing mapped: {binary_size(size)}"
+            say(ax, 5.9, y + 0.5, words, fontsize=8, color="#777777", ha="center", style="italic")
+            continue
+        style = our_map if lit else Style("#F4F4F4", "", "#222222")
+        words = f"{label}: {binary_size(size)}{unit}"
+        cell(ax, 2.3, y + 0.06, 7.2, 0.88, style, words, weight="bold" if lit else "normal")
+        small = {"fontsize": 7.5, "family": "monospace", "ha": "right", "color": "#555555"}
+        say(ax, 2.2, y + 0.78, f"{start:#x}", **small)
+        if lit:
+            say(ax, 2.2, y + 0.22, f"{start + size:#x}", **small)
+    return ax

@@ -17,10 +17,11 @@ CACHESTAT = 451  # the same number on every architecture but alpha and MIPS
 def c_mmap(addr: int | None, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
     """mmap(2): the address of the new region (derived in notebooks/03_mmap_parameters.ipynb)."""
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    libc.mmap.restype = pointer
+    libc.mmap.argtypes = [pointer, ctypes.c_size_t, number, number, number, ctypes.c_long]
     address = libc.mmap(addr, length, prot, flags, fd, offset)
-    if address == ctypes.c_void_p(-1).value:
+    if address == pointer(-1).value:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return address or 0

@@ -54,15 +54,6 @@ class CallResult(NamedTuple):
         return words.describe(self)
 
 
-def unavailable() -> Missing | None:
-    """Why calls cannot be made and seen on this system; None on Linux."""
-    if sys.platform != "linux":
-        return Missing("only Linux lists the regions that calls make, in /proc/self/maps")
-    if sys.maxsize < 2**32:
-        return Missing("this Python is a 32-bit one")
-    return None
-
-
 def make(folder, choice: Choice) -> CallResult:
     """Make the call, read and write the region's first and last byte, and call Python's mmap."""
     return make_all(folder, [choice])[0]
@@ -70,10 +61,12 @@ def make(folder, choice: Choice) -> CallResult:
 
 def make_all(folder, choices: Iterable[Choice], touch: bool = True) -> list[CallResult]:
     """Make one call after another in one child process, with touches or without; see ``make``."""
-    choices, done = list(choices), unavailable()
-    if done is None:
+    choices = list(choices)
+    if sys.platform == "linux" and sys.maxsize > 2**32:
         with tempfile.TemporaryDirectory(dir=folder, prefix="call-") as own:
             done = processes.run(_answer, own, [list(choice) for choice in choices], touch).value
+    else:
+        done = Missing("only 64-bit Linux lists a process's regions in /proc/self/maps")
     if isinstance(done, Missing):
         return [CallResult(choice, choice.no_python_call, done) for choice in choices]
     results = []

@@ -34,8 +34,8 @@ FLAGS = {
     "0": 0,
 }
 FD = {  # the file that is opened, and how
-    '"rb"': ("path", os.O_RDONLY),
-    '"r+b"': ("path", os.O_RDWR),
+    "rb": ("path", os.O_RDONLY),
+    "r+b": ("path", os.O_RDWR),
     "O_WRONLY": ("path", os.O_WRONLY),
     "empty file": ("empty_path", os.O_RDWR),
     "folder": ("", os.O_RDONLY),
@@ -57,7 +57,7 @@ class Choice(NamedTuple):
     length: str = "file size"
     prot: str = "PROT_READ"
     flags: str = "MAP_SHARED"
-    fd: str = '"rb"'
+    fd: str = "rb"
     offset: str = "0"
 
     @property

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from qm9lab.course.plots import (
     MEANINGS,
     Style,
-    binary_size,
+    address_space,
     blank,
     cell,
     draw_missing,
@@ -25,7 +25,7 @@ from .words import c_call, in_pages, python_call
 
 NEW = "the new region"
 DARK = "#222222"
-PLAIN, NEW_STYLE = Style("#F4F4F4", "", DARK), Style(DARK, "", "#FFFFFF")
+NEW_STYLE = Style(DARK, "", "#FFFFFF")
 NOT_MAPPED = Style("#FFFFFF", "", "#555555")
 LIT = MEANINGS["mapped in this process"]
 WRONG = "#B04A00"
@@ -39,7 +39,7 @@ def call(result) -> Figure:
     figure.set_layout_engine("none")  # fixed places: no text moves the picture next to it
     calls, space, right = (
         figure.add_axes(box)
-        for box in ((0.01, 0.81, 0.98, 0.18), (0.01, 0.02, 0.37, 0.76), (0.41, 0.02, 0.58, 0.76))
+        for box in ((0.01, 0.81, 0.98, 0.18), (0.03, 0.02, 0.36, 0.76), (0.41, 0.02, 0.58, 0.76))
     )
     the_call(calls, result)
     around(space, result)
@@ -65,26 +65,12 @@ def the_call(ax: Axes, result) -> None:
 
 
 def around(ax: Axes, result) -> None:
-    """The address space around the region, high addresses at the top, not to scale."""
+    """The address space around the region."""
     regions = [Region(*each) for each in result.facts.get("regions", ())]
     if result.region:
         end = result.address + result.choice.span_bytes
         regions.append(Region(result.address, end, result.region.perms, 0, NEW))
-    rows, last = [], None
-    for start, end, label, lit in neighbourhoods(sorted(regions), NEW):
-        if last is not None and start > last:
-            rows.append((None, start - last, "nothing mapped", False))
-        rows.append((start, end - start, NEW if lit else label, lit))
-        last = end
-    blank(ax, 20, max(len(rows), 1))
-    for y, (start, size, label, lit) in enumerate(reversed(rows)):
-        text = f"{label.replace(' and other', ',')}: {binary_size(size)}"
-        if start is None:
-            say(ax, 13, y + 0.5, text, ha="center", style="italic", **GREY)
-            continue
-        font = {"fontsize": 8, "weight": "bold" if lit else "normal"}
-        cell(ax, 6.2, y + 0.06, 13.6, 0.88, NEW_STYLE if lit else PLAIN, text, **font)
-        say(ax, 6, y + 0.7, f"{start:#x}", family="monospace", ha="right", **GREY)
+    address_space(ax, neighbourhoods(sorted(regions), NEW), NEW_STYLE, unit="")
 
 
 def region_and_file(ax: Axes, result) -> None:

@@ -84,7 +84,7 @@ def causes(c: Choice, facts: dict) -> Iterator[tuple[str, str]]:
     if of_a_file and c.offset.startswith("2**63") and c.fd != "folder":
         yield "EOVERFLOW offset", "offset + length is past the last byte that a file can have."
     shared = of_a_file and "SHARED" in c.flags
-    if shared and "WRITE" in c.prot and c.fd in ('"rb"', "folder"):
+    if shared and "WRITE" in c.prot and c.fd in ("rb", "folder"):
         yield (
             "EACCES prot flags fd",
             "in a writable shared map your changes go to the file, so it must be open for reading "
