@@ -104,10 +104,10 @@ def look(path, mm: mmap.mmap) -> measure.PageStates:
 
 def row(name: str, cost: Cost) -> str:
     """A line of a table: pages cached and mapped before, minor and major faults, pages after."""
-    counts = [np.sum(cost.before.cached), np.sum(cost.before.mapped), *cost.faults[:2]]
-    counts += [np.sum(cost.after.cached), np.sum(cost.after.mapped)]
+    counts = [np.sum(n) for n in (*cost.before[:2], *cost.faults[:2], *cost.after[:2])]
     missing = first_missing(*counts)
-    return f"{name:14}" + (str(missing) if missing else "".join(f"{n:9,}" for n in counts))
+    cells = (f"{n:{width},}" for n, width in zip(counts, (14, 8, 15, 7, 15, 8), strict=True))
+    return f"{name:14}" + (str(missing) if missing else "".join(cells))
 
 
 def png(states: dict[str, measure.PageStates], touched=None) -> bytes:
