@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-LESSONS = sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9w]*.ipynb"))
 
 # What each lesson teaches, as it is typed: dotted names, `.name` for a method of some object,
 # several names separated by | where one of them is enough.
@@ -32,6 +32,8 @@ TAUGHT = {
     "10": "open mmap.mmap",
     "11": "open mmap.mmap columns.write columns.MappedQM9 .gather touched.pages DataLoader "
     ".backward .step torch.manual_seed",
+    "wo": "open mmap.mmap struct.unpack_from struct.pack_into .flush .read "
+    "mmap.ALLOCATIONGRANULARITY mmap.ACCESS_READ .memory_info .madvise .setrlimit .plot",
 }
 
 # Function that a lesson defines in a cell tagged `twin` -> the module that has it for the others.

@@ -82,6 +82,13 @@ def pages_needed(folder, printed):
     assert printed == f"{n_needed} of {len(range(0, n_bytes, page))} pages\n"
 
 
+def one_of_a_thousand_changed(folder, printed):
+    expected = [float(number) for number in range(1000)]
+    expected[123] *= -1
+    assert (folder / "my_numbers.dat").read_bytes() == struct.pack("<1000d", *expected)
+    assert printed == "123.0 -> -123.0\n"
+
+
 CHECKS = {
     "00": one_number_changed,
     "01": one_record_of_a_thousand,
@@ -91,6 +98,7 @@ CHECKS = {
     "05": celsius_to_kelvin,
     "06": pages_needed,
     "07": only_the_copy_is_owned,
+    "wo": one_of_a_thousand_changed,
 }
 CELLS = [(path.name[:2], source) for path in LESSONS for source in take_home(path)]
 
