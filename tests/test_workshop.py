@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 PATH = Path(__file__).resolve().parent.parent / "notebooks" / "workshop.ipynb"
 COLUMNS = 70  # of code that a slide shows
 LINES = 22  # of text, code and output together
-WORDS = 140
+WORDS = 150
 BEGINS = ("slide", "subslide")
 
 
@@ -79,7 +79,7 @@ MORE = {"slideshow": {"slide_type": "-"}}
         ([new_code_cell("x\n" * 23, metadata=MORE)], "23 lines"),
         ([new_code_cell("x", metadata=MORE)] * 2, "two cells"),
         ([new_markdown_cell("# More", metadata=MORE)], "two headings"),
-        ([new_markdown_cell("word " * 141, metadata=MORE)], "words"),
+        ([new_markdown_cell("word " * 151, metadata=MORE)], "words"),
         ([new_markdown_cell("**Predict.** **Predict.**", metadata=MORE)], "two predictions"),
     ],
 )
