@@ -83,7 +83,7 @@ def test_faults_of_another_process_where_there_is_no_proc(readings, monkeypatch,
 
 def test_on_windows_this_process_s_faults_are_both_kinds_together(readings, monkeypatch):
     readings(WINDOWS)
-    monkeypatch.setattr(fault_counts, "resource", fault_counts.NoResource())
+    monkeypatch.setattr(fault_counts, "resource", fault_counts.no_resource)
     monkeypatch.setattr(platform, "system", lambda: "Windows")
     counted = measure.faults(thread=True)
     assert (counted.minor, str(counted.major)) == (712, TOGETHER)
@@ -111,7 +111,7 @@ def test_psutil_8_is_asked_first(readings, pid):
 
 def test_where_nothing_counts_faults_it_is_said(readings, monkeypatch):
     readings(MACOS_8)
-    monkeypatch.setattr(fault_counts, "resource", fault_counts.NoResource())
+    monkeypatch.setattr(fault_counts, "resource", fault_counts.no_resource)
     monkeypatch.setattr(platform, "system", lambda: "Haiku")
     counted = measure.faults()
     for value in (*counted[:2], *counted.since(counted)[:2]):
@@ -384,7 +384,7 @@ def test_a_timeline_has_no_columns_that_the_system_does_not_offer(readings, monk
     readings(memory)
     monkeypatch.setattr(timeline, "has_proc", lambda: False)
     if memory is WINDOWS:
-        monkeypatch.setattr(fault_counts, "resource", fault_counts.NoResource())
+        monkeypatch.setattr(fault_counts, "resource", fault_counts.no_resource)
         monkeypatch.setattr(platform, "system", lambda: "Windows")
     with measure.Sampler(every_s=0.02) as sampler:
         pass

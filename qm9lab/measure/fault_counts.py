@@ -2,27 +2,17 @@
 
 import os
 import platform
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from . import no_resource
 from .missing import Missing
 from .proc import ask_psutil, read_proc
-
-
-class NoResource:
-    """In place of the module ``resource``, which Windows does not have: its counts are missing."""
-
-    RUSAGE_SELF = 0
-
-    def getrusage(self, who: int) -> SimpleNamespace:
-        missing = Missing(f"{platform.system()} has no getrusage")
-        return SimpleNamespace(ru_minflt=missing, ru_majflt=missing)
 
 
 try:
     import resource as resource  # lessons take it from here
 except ImportError:
-    resource = NoResource()  # type: ignore[assignment]
+    resource = no_resource  # type: ignore[assignment]
 
 
 class Faults(NamedTuple):
@@ -75,7 +65,7 @@ def _faults(process: Any) -> Faults:
     if hasattr(process, "page_faults"):
         counted = process.page_faults()
         return Faults(counted.minor, counted.major, "psutil page_faults")
-    if not isinstance(resource, NoResource) and process.pid == os.getpid():
+    if resource is not no_resource and process.pid == os.getpid():
         return Faults(*rusage_faults(resource.RUSAGE_SELF), "getrusage(RUSAGE_SELF)")
     if platform.system() == "Linux":
         stat = read_proc("stat", process.pid)

@@ -72,9 +72,9 @@ def question_2(seed: int) -> str:
     """The question for ``seed``."""
     n_pages, window, touched = _draw_windows(seed)
     return ask(
-        f"A cold file of {n_pages} pages, mapped, no advice. Say that each disk read loads a whole "
-        f"part of {window} pages: pages 0 to {window - 1}, or {window} to {2 * window - 1}, and so "
-        f"on. A program touches the pages "
+        f"A cold file of {n_pages} pages, mapped, no advice. Assume that each disk read loads a "
+        f"part of {window} pages, as far as the file goes: pages 0 to {window - 1}, or {window} to "
+        f"{2 * window - 1}, and so on. A program touches the pages "
         f"{', '.join(map(str, touched))}. How many pages of the file are in the page cache then? "
         f"The file grows to three times its size, gets cold, and the program touches the same "
         f"pages. How many now?"

@@ -1,110 +1,134 @@
-"""What a process added, look by look; and what stands in for Linux's numbers on other systems."""
+"""Lesson 07: its file, what it asks of Linux alone, its second sources, and its picture."""
 
 import mmap
-import os
 import struct
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import psutil
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from qm9lab import measure, processes, records
-from qm9lab.measure import Missing, is_missing
+from qm9lab.course.memory_bars import (
+    CACHED,
+    MEMORY_KEYS,
+    MIB,
+    OWN,
+    SHARED,
+    set_rows,
+    stacked_bars,
+    write,
+)
+from qm9lab.course.plots import MISSING, key, new_figure
 
-MIB = 1 << 20
-FIELDS = {"RSS (MiB)": "rss_mib", "owned (MiB)": "owned_mib"}
-FIELDS |= {"minor faults": "minor", "major faults": "major"}
-"""As the lesson's picture names what it draws -> field of a ``Look``."""
-
-
-class Look(NamedTuple):
-    """What a process had added when it looked at itself."""
-
-    seconds: float | Missing  # since its first look, as all but the cached pages
-    rss_mib: float | Missing
-    owned_mib: float | Missing
-    minor: int | Missing  # page faults
-    major: int | Missing
-    cached_pages: int | Missing  # of the file, in the page cache then
-
-
-class Costs(NamedTuple):
-    """What one process added to answer questions about one file."""
-
-    way: str
-    file_mib: float
-    file_pages: int
-    after: dict[int | str, Look]  # by the number of questions answered; last, after an "advice"
-    peak_mib: float | Missing  # the kernel's highest RSS of the process, less its first look's
-
-    def column(self, name: str) -> np.ndarray:
-        """One number of all looks, ``(n_looks,)`` float64: NaN, which is not drawn, if missing."""
-        field = FIELDS.get(name, name)
-        return np.array([getattr(look, field) for look in self.after.values()], np.float64)
-
-    def cached_share(self, n_asked: int) -> float | Missing:
-        """The part of the file that is in the page cache after so many questions."""
-        return self.after[n_asked].cached_pages / self.file_pages
+FAULTS = {
+    "minor faults": {"facecolor": "#FFFFFF", "edgecolor": "#333333"},
+    "major faults": {"facecolor": "#333333", "edgecolor": "#333333"},
+}
+"""Two bars for each row: minor faults are hollow, major ones are filled."""
 
 
-def write_records(path, record_file: Path) -> int:
-    """A file with a record of 1,024 bytes for each molecule; returns its size in bytes.
+def write_records(path, record_file: Path) -> tuple[Any, int]:
+    """A file with a record of 1,024 bytes for each molecule; returns its path and its bytes.
 
     A record is the energy as ``<d``, the SMILES, and zeros.
     """
     with open(path, "wb") as f:
         for _, smiles, energy in records.walk(record_file.read_bytes()):
             f.write(struct.pack("<d1016s", energy, smiles.encode()))
-        return f.tell()
-
-
-def look(path) -> list:
-    """The looks of the lesson's ``ask``, where psutil reports other numbers than on Linux."""
-    rss, owned = psutil.Process().memory_info().rss, measure.resident().anonymous_bytes
-    minor, major, _ = measure.faults()
-    return [time.perf_counter(), rss, owned, minor, major, measure.cache_state(path).n_cached]
-
-
-def added(
-    path, way: str, when: Sequence[int], advice: int | None, outcome, is_cold: bool | Missing
-) -> Costs:
-    """The costs of a process that returned its looks; the second of them counts as 0.
-
-    Then come one for each number of questions in ``when``, and on Linux one after an advice. A
-    child that ran out of time has none. If nobody knows that the file was cold, the major faults
-    and the cached pages are missing. RuntimeError if the file, unless it is PyG's, was not cold.
-    """
-    if is_cold is False and way != "PyG":  # PyG's file may be in use by other programs
-        raise RuntimeError(
-            f"{path}: expected a cold file, found pages that stay in the page cache: close the "
-            "maps of this file, and run this cell again"
-        )
-    asked, n_numbers = [0, *when, *(["advice"] if advice else [])], len(Look._fields)
-    if is_missing(outcome.value):
-        looks = [[outcome.value] * n_numbers] * len(asked)
-    else:
-        looks = outcome.value[1:]
-    if len(looks) < len(asked):
-        looks = [*looks, [Missing("only Linux has this advice")] * n_numbers]
-    after = {}
-    for n_asked, (*numbers, n_cached) in zip(asked, looks, strict=True):
-        since = [now - first for now, first in zip(numbers, looks[0], strict=False)]
-        seconds, rss, owned, minor, major = since
-        if is_missing(is_cold):
-            major = n_cached = is_cold
-        after[n_asked] = Look(seconds, rss / MIB, owned / MIB, minor, major, n_cached)
-    n_bytes = os.path.getsize(path)
-    n_pages = -(-n_bytes // mmap.PAGESIZE)
-    peak_mib = (outcome.peak_rss_bytes - looks[0][1]) / MIB
-    return Costs(way, n_bytes / MIB, n_pages, after, peak_mib)
+        return path, f.tell()
 
 
 def on_linux(function: Callable[..., Any], *args: Any, uses: Sequence) -> Any:
     """What a function returns in a fresh process, or the last line of its error."""
     if not psutil.LINUX:
-        return Missing("only Linux counts all that a process owns towards RLIMIT_DATA")
+        return measure.Missing("only Linux does this")
     outcome = processes.run(function, *args, uses=uses)
     return outcome.last_line or outcome.value
+
+
+def read_and_look(path):
+    """What ``read()`` adds to owned memory, by psutil and by the kernel's smaps; RSS at its end.
+
+    In MiB. ``look`` and ``get`` are the lesson's.
+    """
+    smaps, _, before = measure.footprint(), look(), look()  # type: ignore[name-defined]  # noqa: F821
+    data = get(path, "read()")  # type: ignore[name-defined]  # noqa: F821
+    after, added = look(), measure.footprint().since(smaps)  # type: ignore[name-defined]  # noqa: F821
+    del data
+    return after[2] - before[2], added.pss_anonymous_bytes / 2**20, after[1]
+
+
+def second_sources(path, uses: Sequence) -> str:
+    """The lesson's two numbers of memory next to what other sources say, in words."""
+    outcome = processes.run(read_and_look, path, uses=uses)
+    owned, by_smaps, highest = outcome.value
+    return (
+        f"read() owns {owned:.0f} MiB by psutil, {by_smaps:.0f} MiB by smaps_rollup. Its RSS: "
+        f"{highest:.0f} MiB by psutil, at most {outcome.peak_rss_bytes / MIB:.0f} MiB by ru_maxrss"
+    )
+
+
+def headline(figure: Figure, groups, title: str = "") -> Figure:
+    """Memory, page cache and faults: a row for each process of each group.
+
+    ``groups`` are question -> way -> what that process added: the lesson's names -> numbers.
+    """
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=11.5)
+    memory, cache, faults = figure.subplots(1, 3, sharey=True, width_ratios=[3, 1.7, 3])
+    places, labels, costs = [], [], []
+    for question, ways in groups.items():
+        labels.append(question)
+        for way, cost in ways.items():
+            places.append(len(labels))
+            labels.append(way)
+            costs.append(cost)
+    sizes = [cost["bytes"] for cost in costs]
+    owned = [cost["owned (MiB)"] * MIB for cost in costs]
+    rss = [cost["RSS (MiB)"] * MIB for cost in costs]
+    added = [{OWN: own, SHARED: both - own} for own, both in zip(owned, rss, strict=True)]
+    longest_mib = stacked_bars(memory, places, added, sizes)
+    stacked_bars(cache, places, [{CACHED: cost["cached pages"] * mmap.PAGESIZE} for cost in costs])
+    size_mark = {"ls": "", "marker": "|", "mew": 2, "color": "#222222"}
+    memory.plot([size / MIB for size in sizes], places, ms=15, **size_mark)
+    for name, offset in zip(FAULTS, (-0.2, 0.2), strict=True):
+        fault_bars(faults, places, [cost[name] for cost in costs], name, offset)
+    for ax in (memory, cache, faults):
+        set_rows(ax, labels)
+    for tick in memory.get_yticklabels():
+        if tick.get_text() in groups:
+            tick.set(weight="bold", color="#000000")
+    widest = max([*sizes, longest_mib * MIB, MIB]) / MIB
+    memory.set(xlim=(0, widest * 1.3), xlabel="resident memory added (MiB)")
+    cache.set(xlim=(0, widest * 1.75), xlabel="page cache (MiB)")
+    faults.set(xscale="symlog", xlim=(0, 3e6), xlabel="page faults (logarithmic)")
+    faults.set_xticks([0, 1, 100, 10_000], ["0", "1", "100", "10,000"])
+    faults.minorticks_off()
+    handles = [*MEMORY_KEYS, Line2D([], [], ms=11, label="size of the file", **size_mark)]
+    handles += [key(CACHED, "file pages, cached")]
+    handles += [Patch(**colours, label=name) for name, colours in FAULTS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8.5,
+                  columnspacing=1.2, handletextpad=0.5)  # fmt: skip
+    return figure
+
+
+def fault_bars(ax: Axes, places, counts, name: str, offset: float) -> None:
+    """A thin bar for each row, with its number."""
+    for place, count in zip(places, counts, strict=True):
+        missing = measure.is_missing(count)
+        width, words = (0, MISSING) if missing else (count, f"{count:,}")
+        ax.barh(place + offset, width, height=0.3, lw=0.8, **FAULTS[name])
+        write(ax, place + offset, width, words)
+
+
+def one_run(way: str, n_asked: int, cost: dict) -> tuple[Figure, str]:
+    """The costs of one program after some questions, and the page cache in words."""
+    questions = "1 question" if n_asked == 1 else f"{n_asked:,} questions"
+    figure = headline(new_figure(9.4, 2.2), {questions: {way: cost}})
+    share = cost["cached pages"] / -(-cost["bytes"] // mmap.PAGESIZE)
+    return figure, f"{way}, {questions}: part of the file in the page cache: {share:.1%}"
