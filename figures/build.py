@@ -20,8 +20,7 @@ from matplotlib.patches import FancyArrowPatch
 from qm9lab.course import plots
 from qm9lab.course.plots import MEANINGS, Style, blank, cell, meaning_legend, say
 from qm9lab.lessons.lesson_01.pictures import FIELDS
-from qm9lab.lessons.lesson_07 import pictures as memory
-from qm9lab.lessons.lesson_07.compare import Costs, Look
+from qm9lab.lessons.lesson_07 import compare
 
 HERE = Path(__file__).resolve().parent
 DISK, CACHE, MAPPED, PRIVATE = MEANINGS
@@ -285,12 +284,8 @@ def three_layouts(figure) -> None:
 
 def headline(figure) -> None:
     recorded = json.loads((HERE / "data" / "headline.json").read_text("utf-8"))
-    groups = []
-    for question, runs in recorded["groups"]:
-        costs = [Costs(*run, {1: Look(*look)}, look[1]) for *run, look in runs]
-        groups.append((question, 1, costs))
     title = "A full load owns its whole file, whatever is asked. A map owns nothing."
-    memory.headline(figure, groups, title)
+    compare.headline(figure, recorded["groups"], title, recorded["page_bytes"])
 
 
 def map_costs(figure) -> None:

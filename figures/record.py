@@ -14,13 +14,9 @@ import numpy as np
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent / "data"
-LOOKS = """
+PRINT_GROUPS = """
 import json
-rows = [
-    [question, [[run.way, run.file_mib, run.file_pages, run.after[n]] for run in some]]
-    for question, n, some in groups
-]
-print(json.dumps([rows, measure.file_system(path), mmap.PAGESIZE]))
+print(json.dumps([groups, measure.file_system(path), mmap.PAGESIZE]))
 """
 """A last cell for lesson 07; a number that is missing is an error, for JSON has none."""
 
@@ -29,12 +25,12 @@ def headline() -> dict:
     """The cold runs of lesson 07, made by the lesson's own cells as far as its headline."""
     path = FOLDER.parents[1] / "notebooks" / "07_full_load_vs_lazy.ipynb"
     lesson = nbformat.read(path, as_version=4)
-    last = next(k for k, cell in enumerate(lesson.cells) if "pictures.headline(" in cell.source)
-    lesson.cells[last + 1 :] = [nbformat.v4.new_code_cell(LOOKS)]
+    last = next(k for k, cell in enumerate(lesson.cells) if "compare.headline(" in cell.source)
+    lesson.cells[last + 1 :] = [nbformat.v4.new_code_cell(PRINT_GROUPS)]
     NotebookClient(lesson, timeout=300, resources={"metadata": {"path": path.parent}}).execute()
-    rows, file_system, page_bytes = json.loads(lesson.cells[-1].outputs[0]["text"])
+    groups, file_system, page_bytes = json.loads(lesson.cells[-1].outputs[0]["text"])
     system = f"{platform.system()} {platform.release()}, {file_system}"
-    return {"machine": system, "page_bytes": page_bytes, "groups": rows}
+    return {"machine": system, "page_bytes": page_bytes, "groups": groups}
 
 
 RUNS = {"headline": headline}

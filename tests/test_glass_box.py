@@ -25,8 +25,8 @@ TAUGHT = {
     "05": "open mmap.mmap struct.unpack_from struct.pack_into .flush mmap.ACCESS_COPY .truncate "
     "resource.getrusage .ru_minflt psutil.Process .memory_info .rss .shared np.memmap",
     "06": "open mmap.mmap .madvise os.posix_fadvise os.fsync resource.getrusage",
-    "07": "open mmap.mmap .madvise .memory_info resource.getrusage resource.setrlimit "
-    "processes.run ax.plot",
+    "07": "open mmap.mmap .madvise psutil.Process .memory_info .rss .shared resource.getrusage "
+    ".ru_minflt .ru_majflt resource.setrlimit processes.run ax.plot",
     "08": "open mmap.mmap struct.Struct .unpack_from np.frombuffer touched.pages",
     "09": "total footprint",
     "10": "open mmap.mmap",

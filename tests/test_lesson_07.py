@@ -1,20 +1,19 @@
-"""Lesson 07: its picture, what it makes of looks, and its own functions against other counts."""
+"""Lesson 07: its picture, and its own functions against other counts."""
 
 import importlib.util
 import mmap
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import nbformat
 import pytest
 
 from qm9lab import measure, processes, qm9
 from qm9lab.course import folders, memory_bars, plots
-from qm9lab.lessons.lesson_07 import compare, pictures
-from qm9lab.lessons.lesson_07.compare import Costs, Look
+from qm9lab.lessons.lesson_07 import compare
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "07_full_load_vs_lazy.ipynb"
 MIB = 1 << 20
@@ -33,10 +32,15 @@ def missing(monkeypatch):
 
 # The picture ---------------------------------------------------------------------------------
 
+NAMES = ("RSS (MiB)", "owned (MiB)", "minor faults", "major faults", "cached pages")
 
-def costs(way="map", rss_mib=3, owned_mib=0, minor=12, major=1, cached_pages=8):
-    """Of a file of 64 MiB in 64 pages, after one question."""
-    return Costs(way, 64, 64, {1: Look(0.1, rss_mib, owned_mib, minor, major, cached_pages)}, 70.0)
+
+def cost(*numbers):
+    """What a process added, of a file of 64 MiB."""
+    return dict(zip(NAMES, numbers, strict=True)) | {"bytes": 64 * MIB}
+
+
+MAP = cost(3, 0, 12, 1, 8 * MIB // mmap.PAGESIZE)
 
 
 def texts(ax):
@@ -44,8 +48,9 @@ def texts(ax):
 
 
 def test_the_headline_draws_what_each_process_added():
-    groups = [("all", 1, [costs("read()", 64, 64, 16384, 0, 64)]), ("one", 1, [costs()])]
-    figure = pictures.headline(plots.new_figure(9, 3), groups, "a finding")
+    full = cost(64, 64, 16384, 0, 64 * MIB // mmap.PAGESIZE)
+    groups = {"all": {"read()": full}, "one": {"map": MAP}}
+    figure = compare.headline(plots.new_figure(9, 3), groups, "a finding")
     memory, cache, faults = figure.axes
     labels = [label.get_text() for label in memory.get_yticklabels()]
     assert labels == ["all", "read()", "one", "map"]
@@ -59,7 +64,8 @@ def test_the_headline_draws_what_each_process_added():
 
 
 def test_a_missing_value_is_named_in_its_place(missing):
-    figure = pictures.headline(plots.new_figure(9, 3), [("one", 1, [costs("map", *[missing] * 5)])])
+    groups = {"one": {"map": cost(*[missing] * 5)}}
+    figure = compare.headline(plots.new_figure(9, 3), groups)
     assert {words for ax in figure.axes for words in texts(ax)} == {plots.MISSING}
     ax = memory_bars.memory_story(plots.new_figure(9, 3).subplots(), ["a"], [(missing, missing)])
     assert texts(ax) == [plots.MISSING]
@@ -72,60 +78,14 @@ def test_a_bar_below_zero_which_lagging_counters_give_is_drawn_as_nothing():
 
 
 def test_the_control_says_how_much_of_the_file_the_page_cache_has():
-    runs = {"map": costs(), "map, MADV_RANDOM": costs(cached_pages=1)}
-    _, words = pictures.question_by_question(plots.new_figure(9, 3), runs, 1)
-    assert "map: 12.5%" in words and "MADV_RANDOM: 1.6%" in words
-
-
-# Looks ---------------------------------------------------------------------------------------
-
-LOOKS = [[0, 0, 0, 0, 0, 9], [5.0, 7 * MIB, MIB, 10, 1, 0], [6.0, 9 * MIB, 2 * MIB, 14, 3, 8]]
-
-
-@pytest.fixture
-def path(tmp_path):
-    (tmp_path / "x.dat").write_bytes(b"x" * 16 * mmap.PAGESIZE)
-    return tmp_path / "x.dat"
-
-
-def added(path, looks=LOOKS, advice=None, is_cold=True, way="map"):
-    outcome = SimpleNamespace(value=looks, peak_rss_bytes=10 * MIB)
-    return compare.added(path, way, [20], advice, outcome, is_cold)
-
-
-def test_what_was_added_counts_from_the_second_look_and_the_cache_from_nothing(path):
-    found = added(path)
-    assert found.after == {0: (0, 0, 0, 0, 0, 0), 20: (1, 2, 1, 4, 2, 8)}
-    assert (found.peak_mib, found.file_pages, found.cached_share(20)) == (3, 16, 0.5)
-    assert found.column("RSS (MiB)").tolist() == [0, 2]
-    assert found.column("seconds").tolist() == [0, 1]
-    with pytest.raises(AttributeError):
-        found.column("minors")
-
-
-def test_what_needs_a_cold_file_is_missing_where_nobody_knows(path, missing):
-    look = added(path, is_cold=missing).after[20]
-    assert look.major is look.cached_pages is missing and look.minor == 4
-    with pytest.raises(RuntimeError, match=r"x\.dat: .*close the maps"):
-        added(path, is_cold=False)
-    assert added(path, is_cold=False, way="PyG").after[20].major == 2  # others may use PyG's file
-
-
-def test_looks_that_were_not_taken_are_missing_and_are_not_drawn(path, missing):
-    late = added(path, looks=missing, advice=4)
-    assert measure.is_missing(*late.after["advice"]) and list(late.after) == [0, 20, "advice"]
-    assert str(late.column("owned (MiB)")) == "[nan nan nan]"
-    assert added(path, advice=4).after["advice"].rss_mib.reason == "only Linux has this advice"
+    for n, words in ((1, "map, 1 question: "), (20, "map, 20 questions: ")):
+        _, said = compare.one_run("map", n, MAP)
+        assert said == words + "part of the file in the page cache: 12.5%"
 
 
 def test_what_only_linux_can_give_is_missing_on_other_systems(monkeypatch, missing):
     monkeypatch.setattr(compare.psutil, "LINUX", False)
-    assert "RLIMIT_DATA" in compare.on_linux(len, "abc", uses=[]).reason
-
-
-def test_a_look_of_other_systems_is_one_of_linux_on_linux(path):
-    seconds, rss, owned, minor, major, n_cached = compare.look(path)
-    assert seconds > 0 and rss > owned > 0 and minor >= 0 and major >= 0 and n_cached <= 16
+    assert "only Linux" in compare.on_linux(len, "abc", uses=[]).reason
 
 
 # The lesson's own functions ------------------------------------------------------------------
@@ -135,11 +95,15 @@ def test_a_look_of_other_systems_is_one_of_linux_on_linux(path):
 def lesson(tmp_path_factory):
     """The functions that the lesson defines, as a module, whose source a child can get."""
     cells = [c.source for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
-    wanted = ("import mmap\nimport os", "def look", "def get", "def ask", "uses =", "guess_touched")
+    begins = ("import mmap\nimport os", "def look", "def ask(", "def cost", "def ask_all", "def ad")
+    wanted = (*begins, "def limited")
     found = [[cell for cell in cells if cell.startswith(begin)] for begin in wanted]
     assert [len(each) for each in found] == [1] * len(wanted)
     file = tmp_path_factory.mktemp("lesson") / "lesson_07_functions.py"
-    file.write_text("\n\n".join(each[0] for each in found))
+    # The functions of each cell, without what it does with them.
+    functions = [re.split(r"\n\n\n(?!def |uses)", each[0])[0] for each in found]
+    names = "names = ['seconds', 'RSS (MiB)', 'owned (MiB)', 'minor faults', 'major faults']"
+    file.write_text("\n\n".join([*functions, names]))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module  # inspect looks there for a function's source
@@ -166,57 +130,38 @@ def test_each_record_has_its_place(energies):
     )
 
 
-def looks_and_smaps(path, way, step):
-    """What two looks say that getting and touching the data added, and what the kernel says."""
-
-    def smaps(names):
-        with open("/proc/self/smaps_rollup") as f:
-            lines = [line.split() for line in f]
-        return [int(line[1]) * 1024 for line in lines if line[0] in names]
-
-    smaps(["Rss:"]), look(path)  # noqa: F821
-    (rss, own), before = smaps(["Rss:", "Anonymous:"]), look(path)  # noqa: F821
-    data = get(path, way)  # noqa: F821
-    data[::step]
-    after, (rss_after, own_after) = look(path), smaps(["Rss:", "Anonymous:"])  # noqa: F821
-    return [after[1] - before[1], after[2] - before[2], rss_after - rss, own_after - own]
-
-
 @needs_disk
 @pytest.mark.timing
-@pytest.mark.parametrize("way", ["read()", "map"])
-def test_rss_and_owned_memory_agree_with_smaps_rollup(lesson, energies, way):
-    """A second instrument, exact to the page."""
-    uses = lesson.uses
-    found = processes.run(looks_and_smaps, energies, way, mmap.PAGESIZE, uses=uses).value
-    rss, owned, rss_smaps, owned_smaps = found
-    lag = 2 * MIB  # pages that statm has not yet added up, on each processor
-    assert abs(rss - rss_smaps) < lag and abs(owned - owned_smaps) < lag
-    size = energies.stat().st_size
-    assert size <= rss_smaps < size + 8 * MIB
-    assert (size <= owned_smaps < size + 4 * MIB) if way == "read()" else owned_smaps < 2 * MIB
+def test_other_sources_agree_with_psutil(lesson, energies):
+    """smaps_rollup, exact to the page, and the kernel's own record of the highest RSS."""
+    said = compare.second_sources(energies, lesson.uses)
+    owned, by_smaps, rss, highest = map(int, re.findall(r"(\d+) MiB", said))
+    size_mib = energies.stat().st_size / MIB
+    lag = 3  # pages that statm has not yet added up, on each processor, and rounding
+    assert abs(owned - by_smaps) < lag and size_mib - 1 <= by_smaps < size_mib + 4
+    assert rss - lag <= highest < rss + 8  # nothing more was held for a moment
 
 
 @needs_disk
 @pytest.mark.timing
 def test_what_the_lesson_says_holds_for_its_own_functions(lesson, energies):
     size = energies.stat().st_size
+    file_mib, n_pages = size / MIB, -(-size // mmap.PAGESIZE)
     places = list(range(0, size, 1024))[::131]
     n_pages_asked = len({place // mmap.PAGESIZE for place in places})
-    full, lazy, advised = (
-        lesson.run_cold(energies, way, places, [1, len(places)])
-        for way in ("read()", "map", "map, MADV_RANDOM")
-    )
-    for n_asked in (1, len(places)):
-        assert full.after[n_asked].owned_mib > 0.95 * full.file_mib
-        assert full.after[n_asked].minor > 0 and full.cached_share(n_asked) > 0.95
-        assert max(lazy.after[n_asked].owned_mib, advised.after[n_asked].owned_mib) < 2
-    look = advised.after[len(places)]
-    assert look.major == look.cached_pages == n_pages_asked  # exact: nothing is read ahead
-    assert look.major >= lazy.after[len(places)].major >= lazy.after[1].major == 1
-    for run in (full, lazy, advised):  # the kernel's own record of the highest RSS
-        assert max(run.column("RSS (MiB)")) <= run.peak_mib + 2
-    assert full.peak_mib < 1.05 * full.after[1].rss_mib  # nothing more was held for a moment
+    ways = ("read()", "map", "map, MADV_RANDOM")
+    full, lazy, advised = (lesson.cost(lesson.ask, energies, way, places) for way in ways)
+    for look in (1, -1):
+        assert full[look]["owned (MiB)"] > 0.95 * file_mib and full[look]["minor faults"] > 0
+        assert max(lazy[look]["owned (MiB)"], advised[look]["owned (MiB)"]) < 2
+    assert full[-1]["cached pages"] == n_pages
+    assert len(lazy) == 1 + len(places) and set(lazy[0].values()) >= {0, size}
+    last = advised[-1]  # exact: nothing is read ahead
+    assert last["major faults"] == last["cached pages"] == n_pages_asked
+    assert last["major faults"] >= lazy[-1]["major faults"] >= lazy[1]["major faults"] == 1
+    in_order = lesson.cost(lesson.ask_all, energies, "map", list(range(0, size, 1024)))
+    assert len(in_order) == 3 and in_order[-1]["owned (MiB)"] < 2
+    assert in_order[-1]["RSS (MiB)"] > 0.95 * file_mib
 
 
 @needs_disk
@@ -224,23 +169,11 @@ def test_what_the_lesson_says_holds_for_its_own_functions(lesson, energies):
 def test_after_each_advice_rss_falls_and_the_page_cache_shows_the_difference(lesson, energies):
     if measure.file_system(energies) == "overlay":
         pytest.skip("overlayfs does not pass the advice on")
-    pages = list(range(0, energies.stat().st_size, mmap.PAGESIZE))
     for advice, is_left in ((4, True), (21, False)):
-        found = lesson.run_cold(energies, "map", pages, [len(pages)], advice)
-        before, after = found.after[len(pages)], found.after["advice"]
-        assert before.rss_mib > 0.9 * found.file_mib > 9 * after.rss_mib
-        assert before.cached_pages == found.file_pages
-        assert (after.cached_pages == found.file_pages) if is_left else after.cached_pages < 100
-
-
-def rss_and_cached_after_pageout(path):
-    from qm9lab.measure import cached_pages, resident
-
-    mm = get(path, "map")  # noqa: F821
-    mm[:: mmap.PAGESIZE]
-    full = resident().file_bytes
-    mm.madvise(21)
-    return full - resident().file_bytes, int(cached_pages(path).sum())
+        fell = compare.on_linux(lesson.advise, energies, advice, uses=lesson.uses)
+        n_left, n_pages = measure.cache_state(energies).n_cached, measure.cache_state(energies)[0]
+        assert fell > 0.9 * energies.stat().st_size / MIB
+        assert n_left == n_pages if is_left else n_left < 100
 
 
 @needs_linux
@@ -251,9 +184,8 @@ def test_after_pageout_the_pages_are_all_still_cached_on_tmpfs(lesson):
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as f:
         f.write(bytes(16 * MIB))
         f.flush()
-        uses = [*lesson.uses, mmap]
-        fell, n_cached = processes.run(rss_and_cached_after_pageout, f.name, uses=uses).value
-    assert fell > 15 * MIB and n_cached == 16 * MIB // mmap.PAGESIZE
+        assert compare.on_linux(lesson.advise, f.name, 21, uses=lesson.uses) > 15
+        assert measure.cached_pages(f.name).sum() == 16 * MIB // mmap.PAGESIZE
 
 
 def minor_faults_of_two_readings(path):
@@ -261,9 +193,9 @@ def minor_faults_of_two_readings(path):
     buffer, found = mmap.mmap(-1, os.path.getsize(path), flags=mmap.MAP_PRIVATE), []
     for _ in range(2):
         with open(path, "rb", buffering=0) as f:
-            before = look(path)  # noqa: F821
+            before = look()  # noqa: F821
             f.readinto(buffer)
-            found.append(look(path)[3] - before[3])  # noqa: F821
+            found.append(look()[3] - before[3])  # noqa: F821
     return found
 
 
@@ -292,10 +224,11 @@ def private_map_under_a_limit(path, more_bytes):
 @needs_linux
 def test_the_limit_counts_private_writable_addresses_touched_or_not(lesson, energies):
     half = energies.stat().st_size // 2
-    assert lesson.compare.on_linux(lesson.limited, energies, "read()", half, uses=lesson.uses) == (
-        "MemoryError"
+    by_read, n_touched = (
+        compare.on_linux(lesson.limited, energies, way, half, uses=lesson.uses)
+        for way in ("read()", "map")
     )
-    n_touched = lesson.compare.on_linux(lesson.limited, energies, "map", half, uses=lesson.uses)
+    assert by_read == "MemoryError"
     assert n_touched * mmap.PAGESIZE >= energies.stat().st_size
     outcome = processes.run(private_map_under_a_limit, energies, half, uses=lesson.uses)
     assert outcome.value == 12  # ENOMEM

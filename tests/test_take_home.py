@@ -72,7 +72,7 @@ def celsius_to_kelvin(folder, printed):
 
 def only_the_copy_is_owned(folder, printed):
     assert (folder / "my_data.dat").read_bytes() == bytes(64 * 2**20)
-    assert printed == "map: 0 %   read: 100 %\n"
+    assert printed == "memmap: 0 %\nfromfile: 100 %\n"
 
 
 def pages_needed(folder, printed):

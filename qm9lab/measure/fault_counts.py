@@ -8,11 +8,10 @@ from . import no_resource
 from .missing import Missing
 from .proc import ask_psutil, read_proc
 
-
 try:
     import resource as resource  # lessons take it from here
 except ImportError:
-    resource = no_resource  # type: ignore[assignment]
+    resource = no_resource  # type: ignore[misc]
 
 
 class Faults(NamedTuple):

@@ -56,9 +56,9 @@ def read_and_look(path):
 
     In MiB. ``look`` and ``get`` are the lesson's.
     """
-    smaps, _, before = measure.footprint(), look(), look()  # type: ignore[name-defined]  # noqa: F821
-    data = get(path, "read()")  # type: ignore[name-defined]  # noqa: F821
-    after, added = look(), measure.footprint().since(smaps)  # type: ignore[name-defined]  # noqa: F821
+    smaps, _, before = measure.footprint(), look(), look()  # noqa: F821
+    data = get(path, "read()")  # noqa: F821
+    after, added = look(), measure.footprint().since(smaps)  # noqa: F821
     del data
     return after[2] - before[2], added.pss_anonymous_bytes / 2**20, after[1]
 
@@ -73,7 +73,7 @@ def second_sources(path, uses: Sequence) -> str:
     )
 
 
-def headline(figure: Figure, groups, title: str = "") -> Figure:
+def headline(figure: Figure, groups, title: str = "", page_bytes: int = mmap.PAGESIZE) -> Figure:
     """Memory, page cache and faults: a row for each process of each group.
 
     ``groups`` are question -> way -> what that process added: the lesson's names -> numbers.
@@ -93,7 +93,7 @@ def headline(figure: Figure, groups, title: str = "") -> Figure:
     rss = [cost["RSS (MiB)"] * MIB for cost in costs]
     added = [{OWN: own, SHARED: both - own} for own, both in zip(owned, rss, strict=True)]
     longest_mib = stacked_bars(memory, places, added, sizes)
-    stacked_bars(cache, places, [{CACHED: cost["cached pages"] * mmap.PAGESIZE} for cost in costs])
+    stacked_bars(cache, places, [{CACHED: cost["cached pages"] * page_bytes} for cost in costs])
     size_mark = {"ls": "", "marker": "|", "mew": 2, "color": "#222222"}
     memory.plot([size / MIB for size in sizes], places, ms=15, **size_mark)
     for name, offset in zip(FAULTS, (-0.2, 0.2), strict=True):
