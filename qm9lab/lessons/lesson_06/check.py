@@ -43,8 +43,8 @@ def question_1(seed: int) -> str:
     """The question for ``seed``."""
     first, *rest = _draw_story(seed)
     was = {"cold": "was evicted.", "other": "was evicted, and then read with read()."}
-    lines = [f"A file of one page {was[first]}"]
-    lines += ["After that it was mapped (mm, a shared map). Nobody has touched it yet. Then:", "    mm[0]"]
+    mapped = "After that it was mapped (mm, a shared map). Nobody has touched it yet. Then:"
+    lines = [f"A file of one page {was[first]}", mapped, "    mm[0]"]
     for act in rest:
         lines += [f"    {ACTS[act][1]}"] * (act != "again") + ["    mm[0]"]
     return "\n".join([*lines, f"Which faults do the {1 + len(rest)} touches take?"])
