@@ -21,8 +21,8 @@ class Faults(NamedTuple):
     and later), or have made a fresh page.
     """
 
-    minor: int | Missing  # started no disk read
-    major: int | Missing  # started a disk read
+    minor: int | Missing  # did not start the disk read of their page
+    major: int | Missing  # started the disk read of their page
     source: str
 
     def since(self, before: "Faults") -> "Faults":
