@@ -51,13 +51,13 @@ def by_proc(pid: int) -> Reader:
 def by_psutil(pid: int, import_path: str) -> Reader:
     """Reads what measure's own functions find, on systems without /proc."""
     sys.path[:] = import_path.split(os.pathsep)
-    from qm9lab.measure import Missing, faults, resident
+    from qm9lab.measure import faults, resident
 
     def read() -> Reading:
         return (*resident(pid)[:2], *faults(pid=pid)[:2])
 
     def numbers(*values: Any) -> tuple[float, ...]:
-        return tuple(float("nan") if isinstance(value, Missing) else value for value in values)
+        return tuple(map(float, values))  # nan for one that is Missing
 
     return read, numbers
 

@@ -8,6 +8,7 @@ import numpy as np
 import traitlets
 
 from qm9lab.course import plots
+from qm9lab.course.page_grid import HEIGHTS
 from qm9lab.measure import is_missing
 
 from . import pages
@@ -18,6 +19,9 @@ N_LINES = 6
 
 MOST_RINGS = 8
 """An act that touched more pages has no rings around them."""
+
+UNKNOWN_COLOUR = "#AAAAAA"
+"""For a page that the system shows in no way."""
 
 START = "Nothing has been done through this page map yet."
 
@@ -52,7 +56,7 @@ class PageMap(anywidget.AnyWidget):
             "n_molecules": session.n_molecules,
             "modes": [name for name in pages.MODES if pages.ADVICE[name] is not None],
             "actions": [name for name in pages.ACTIONS if pages.ADVICE[name] is not None],
-            "colours": [style.color for style in list(plots.MEANINGS.values())[:3]] + ["#AAAAAA"],
+            "colours": [*(plots.MEANINGS[name].color for name in HEIGHTS), UNKNOWN_COLOUR],
             "unavailable": "; ".join(f"{name}: {value}" for name, value in missing.items()),
         }
         super().__init__(facts=facts, molecules=session.molecules_by_page().astype("<i4").tobytes())
