@@ -312,8 +312,9 @@ def test_a_flush_a_record_makes_a_page_a_record_dirty_and_faults_agree(scripts, 
 
 
 REGION = r"""
-import psutil
-ours = [m for m in psutil.Process().memory_maps(grouped=False) if m.path == sys.argv[1]]
+import os, psutil
+path = os.path.realpath(sys.argv[1])
+ours = [m for m in psutil.Process().memory_maps(grouped=False) if m.path == path]
 print(json.dumps([sum(m.rss + m.swap for m in ours), sum(m.anonymous + m.swap for m in ours)]))
 """
 
