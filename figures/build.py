@@ -284,7 +284,7 @@ def three_layouts(figure) -> None:
 
 def headline(figure) -> None:
     recorded = json.loads((HERE / "data" / "headline.json").read_text("utf-8"))
-    title = "A full load owns its whole file, whatever is asked. A map owns nothing."
+    title = "A full load owns a copy of its file, whatever is asked. A map owns nothing."
     compare.headline(figure, recorded["groups"], title, recorded["page_bytes"])
 
 
