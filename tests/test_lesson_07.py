@@ -84,8 +84,8 @@ def test_the_control_says_how_much_of_the_file_the_page_cache_has():
 
 
 def test_what_only_linux_can_give_is_missing_on_other_systems(monkeypatch, missing):
-    monkeypatch.setattr(compare.psutil, "LINUX", False)
-    assert "only Linux" in compare.on_linux(len, "abc", uses=[]).reason
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "only Linux" in processes.on_linux(len, "abc", uses=[]).reason
 
 
 # The lesson's own functions ------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_after_each_advice_rss_falls_and_the_page_cache_shows_the_difference(les
     if measure.file_system(energies) == "overlay":
         pytest.skip("overlayfs does not pass the advice on")
     for advice, is_left in ((4, True), (21, False)):
-        fell = compare.on_linux(lesson.advise, energies, advice, uses=lesson.uses)
+        fell = processes.on_linux(lesson.advise, energies, advice, uses=lesson.uses)
         n_left, n_pages = measure.cache_state(energies).n_cached, measure.cache_state(energies)[0]
         assert fell > 0.9 * energies.stat().st_size / MIB
         assert n_left == n_pages if is_left else n_left < 100
@@ -184,7 +184,7 @@ def test_after_pageout_the_pages_are_all_still_cached_on_tmpfs(lesson):
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as f:
         f.write(bytes(16 * MIB))
         f.flush()
-        assert compare.on_linux(lesson.advise, f.name, 21, uses=lesson.uses) > 15
+        assert processes.on_linux(lesson.advise, f.name, 21, uses=lesson.uses) > 15
         assert measure.cached_pages(f.name).sum() == 16 * MIB // mmap.PAGESIZE
 
 
@@ -225,7 +225,7 @@ def private_map_under_a_limit(path, more_bytes):
 def test_the_limit_counts_private_writable_addresses_touched_or_not(lesson, energies):
     half = energies.stat().st_size // 2
     by_read, n_touched = (
-        compare.on_linux(lesson.limited, energies, way, half, uses=lesson.uses)
+        processes.on_linux(lesson.limited, energies, way, half, uses=lesson.uses)
         for way in ("read()", "map")
     )
     assert by_read == "MemoryError"

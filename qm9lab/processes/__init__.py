@@ -6,6 +6,15 @@ ends is part of the lesson, and the learner's kernel lives on.
 
 from .functions import FunctionError
 from .holding import Held, hold
-from .running import Outcome, ProcessError, run, run_script
+from .running import Outcome, ProcessError, on_linux, run, run_script
 
-__all__ = ["FunctionError", "Held", "Outcome", "ProcessError", "hold", "run", "run_script"]
+__all__ = [
+    "FunctionError",
+    "Held",
+    "Outcome",
+    "ProcessError",
+    "hold",
+    "on_linux",
+    "run",
+    "run_script",
+]

@@ -111,6 +111,17 @@ def run(
     return outcome
 
 
+def on_linux(function: Callable[..., Any], *args: Any, uses: Iterable[Use] = ()) -> Any:
+    """What a function that needs Linux returns in a fresh process, or the last line of its error.
+
+    On another system a ``Missing``, and no process is started.
+    """
+    if sys.platform != "linux":
+        return Missing("only Linux does this")
+    outcome = run(function, *args, uses=uses)
+    return outcome.last_line or outcome.value
+
+
 def run_script(
     script: str, *args: object, timeout_s: float = TIMEOUT_S, cwd: str | None = None
 ) -> Outcome:

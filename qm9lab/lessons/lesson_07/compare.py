@@ -2,11 +2,10 @@
 
 import mmap
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -41,14 +40,6 @@ def write_records(path, record_file: Path) -> tuple[Any, int]:
         for _, smiles, energy in records.walk(record_file.read_bytes()):
             f.write(struct.pack("<d1016s", energy, smiles.encode()))
         return path, f.tell()
-
-
-def on_linux(function: Callable[..., Any], *args: Any, uses: Sequence) -> Any:
-    """What a function returns in a fresh process, or the last line of its error."""
-    if not psutil.LINUX:
-        return measure.Missing("only Linux does this")
-    outcome = processes.run(function, *args, uses=uses)
-    return outcome.last_line or outcome.value
 
 
 def read_and_look(path):

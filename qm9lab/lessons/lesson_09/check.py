@@ -1,84 +1,8 @@
 """Checks of notebooks/09_sharing.ipynb."""
 
 import random
-from fractions import Fraction
 
-from qm9lab.course.check import Verdict, ask, attempt, hint, not_numbers, number, right
-
-
-def _draw_tables(seed: int) -> tuple[dict[str, set[int]], dict[str, int]]:
-    """Letter -> pages of the file that it maps, and its anonymous pages; A is asked for.
-
-    Of A's pages some are its own alone, some are mapped by one other process, some by both.
-    """
-    draw = random.Random(seed)
-    pages = draw.sample(range(12), 9)
-    alone, with_b, with_c, by_all = (draw.randint(1, 2) for _ in range(4))
-    parts = []
-    for n in (alone, with_b, with_c, by_all):
-        parts.append(set(pages[:n]))
-        pages = pages[n:]
-    maps = {"A": set().union(*parts)}
-    maps["B"] = parts[1] | parts[3] | set(pages[:1])
-    maps["C"] = parts[2] | parts[3]
-    return maps, {letter: draw.randint(3, 6) for letter in "ABC"}
-
-
-def question_1(seed: int) -> str:
-    """The question for ``seed``."""
-    maps, own = _draw_tables(seed)
-    rows = [
-        f"  {letter}   {' '.join(map(str, sorted(pages))):25} {own[letter]} pages"
-        for letter, pages in maps.items()
-    ]
-    return "\n".join(
-        [
-            "Three processes map a file of 12 pages. None is a fork of another, and nobody else",
-            "maps it. Each has these pages of the file in its page table, and anonymous pages:",
-            "      of the file: numbers      anonymous: how many",
-            *rows,
-            "How many pages are RSS, PSS and USS of A?",
-        ]
-    )
-
-
-def exercise_1(answer, seed: int) -> Verdict:
-    """Check RSS, PSS and USS of A, in pages."""
-    verdict = not_numbers(answer, 3)
-    if verdict:
-        return verdict
-    maps, anonymous = _draw_tables(seed)
-    own, mappers = anonymous["A"], [sum(page in m for m in maps.values()) for page in maps["A"]]
-    n, n_alone, shares = len(mappers), mappers.count(1), sum(Fraction(1, n) for n in mappers)
-    not_shared = "does anybody else have A's anonymous pages?"
-    rules = (
-        (
-            ("RSS", n + own),
-            (n, "RSS counts all kinds of pages, anonymous ones too."),
-            (n + 1, "the left column numbers the pages, the right one counts them."),
-        ),
-        (
-            ("PSS", shares + own),
-            (n + own, "a page counts only by A's share of it."),
-            (shares, not_shared),
-            (Fraction(n, 3) + own, "count, for each page, how many processes map it."),
-            (Fraction(n + own, 3), not_shared),
-        ),
-        (
-            ("USS", n_alone + own),
-            (n_alone, "the anonymous pages are A's alone, too."),
-            (own, "is there a page of the file that only A maps?"),
-            (n + own, "that is RSS. Which pages does only A have?"),
-        ),
-    )
-    for value, ((name, expected), *mistakes) in zip(answer, rules, strict=True):
-        if abs(value - expected) >= 0.006:
-            words = "go through the row page by page."
-            if abs(value - expected) < 0.1:
-                words = "almost. Write a sum of fractions, without rounding."
-            near = [words for wrong, words in mistakes if abs(value - wrong) < 0.006]
-            return hint(f"{name}: {[*near, words][0]}")
-    return right("If B ends now, A's PSS and USS grow, although A did nothing.")
+from qm9lab.course.check import Verdict, ask, attempt, hint, number, right
 
 
 def _draw_readers(seed: int) -> tuple[int, int, int, list[tuple[int, int, int, int]]]:
@@ -104,7 +28,7 @@ def _draw_readers(seed: int) -> tuple[int, int, int, list[tuple[int, int, int, i
     return size, part, n_maps, rows
 
 
-def question_2(seed: int) -> str:
+def question_1(seed: int) -> str:
     """The question for ``seed``."""
     size, part, n_maps, rows = _draw_readers(seed)
     table = "\n".join(
@@ -124,7 +48,7 @@ def question_2(seed: int) -> str:
     )
 
 
-def exercise_2(answer, seed: int) -> Verdict:
+def exercise_1(answer, seed: int) -> Verdict:
     """Check what all processes and the page cache take together."""
     size, _, _, rows = _draw_readers(seed)
     rss, pss, uss, own = (sum(column) for column in zip(*rows, strict=True))
@@ -193,7 +117,7 @@ class _Lock:
         self.release()
 
 
-def exercise_3(function) -> Verdict:
+def exercise_2(function) -> Verdict:
     """Check a function that adds to a shared number under a lock."""
     shared = _Shared(37)
     _, verdict = attempt(function, shared, _Lock(shared), 5, returns=False)
