@@ -895,7 +895,7 @@ def test_the_call_explorer_says_what_the_kernel_says(lab, open_notebook):
     assert notebook.ask("1 + 1") == 2 and not list(notebook.problems())
 
 
-# The widgets of lessons 08, 09 and 10, by keyboard, in the lesson itself --------------------------
+# The widgets of lessons 08 and 10, by keyboard, in the lesson itself ------------------------------
 
 
 def layout_explorer(notebook, cell):
@@ -931,32 +931,6 @@ def layout_explorer(notebook, cell):
         output.get_by_text(expected(**now), exact=True).wait_for(timeout=REDRAW_S * 1000)
 
 
-def sharing_dashboard(notebook, cell):
-    """Real processes at each key, and none left."""
-    output = notebook.output(cell)
-    handle = output.locator(".noUi-handle")
-
-    def check(act, *words):
-        notebook.change(cell, act)
-        for each in words:
-            output.get_by_text(each).wait_for(timeout=REDRAW_S * 1000)
-
-    def choose(name):
-        return partial(output.get_by_role("button", name=name, exact=True).press, "Enter")
-
-    output.get_by_text("3 by map, 0 with read(), in files: sum of RSS: 3.0, sum of PSS").wait_for()
-    once = "sum of PSS: 1.0, page cache: 1.0, own + page cache: 1.0"
-    check(partial(handle.press, "End"), "8 by map, 0 with read()", "sum of RSS: 8.0", once)
-    for_each = "sum of PSS: 8.0, page cache: 1.0, own + page cache: 9.0"
-    check(choose("all"), "0 by map, 8 with read()", "sum of RSS: 8.0", for_each)
-    check(partial(handle.press, "Home"), "0 by map, 1 with read(), in files: sum of RSS: 1.0")
-    check(choose("none"), "1 by map, 0 with read(), in files: sum of RSS: 1.0")
-    check(partial(handle.press, "ArrowRight"), "2 by map, 0 with read()", "sum of RSS: 2.0")
-    check(choose("one"), "1 by map, 1 with read(), in files: sum of RSS: 2.0")
-    assert notebook.ask("len(__import__('psutil').Process().children())") == 0
-
-
 OF_A_LESSON = {
     "08_random_access": layout_explorer,
-    "09_sharing": sharing_dashboard,
 }

@@ -715,35 +715,8 @@ FUNCTIONS[LESSON[8].exercise_3] = [  # a smiles in one step
 
 
 @worked_out(LESSON[9].exercise_1)
-def rss_pss_and_uss_from_page_tables(question):
-    rows = [line.split("  ") for line in question.splitlines()[3:6]]
-    rows = [[part.split() for part in row if part.strip()] for row in rows]
-    maps = {name: pages for (name,), pages, _ in rows}
-    own = int(rows[0][2][0])
-    mappers = [sum(page in pages for pages in maps.values()) for page in maps["A"]]
-    assert set(mappers) == {1, 2, 3}
-    rss, pss = len(mappers) + own, sum(1 / n for n in mappers) + own
-    uss = mappers.count(1) + own
-    wrong = {
-        (len(mappers), pss, uss): "RSS: RSS counts all",
-        (len(mappers) + 1, pss, uss): "RSS: the left column numbers",
-        (rss, pss + 0.04, uss): "PSS: almost",
-        (rss, rss, uss): "PSS: a page counts only by A's share",
-        (rss, pss - own, uss): "PSS: does anybody else have",
-        (rss, pss, mappers.count(1)): "USS: the anonymous pages",
-        (rss, pss, own): "USS: is there a page",
-        (rss, pss, rss): "USS: that is RSS",
-        (rss, pss, 99): "USS: go through",
-    }
-    a_third_each = len(mappers) / 3 + own
-    if a_third_each != pytest.approx(pss):  # it is, by chance
-        wrong[rss, a_third_each, uss] = "PSS: count, for each page"
-    return (rss, pss, uss), wrong, (rss, round(pss, 2), float(uss))
-
-
-@worked_out(LESSON[9].exercise_2)
 def what_all_of_them_take(question):
-    told, table = question.split("anonymous\n")
+    told, table = question.split("owned\n")
     size = numbers(told)[0]
     rows = [numbers(line) for line in table.splitlines()[:-1]]
     rss, pss, uss, own = map(sum, zip(*rows, strict=True))
@@ -759,8 +732,8 @@ def what_all_of_them_take(question):
 
 
 def test_tables_with_and_without_somebody_who_maps():
-    kinds = {"mapped it" in LESSON[9].question_2(seed) for seed in SEEDS}
-    assert kinds == {True, False} and "mapped it" in LESSON[9].question_2(1)
+    kinds = {"mapped it" in LESSON[9].question_1(seed) for seed in SEEDS}
+    assert kinds == {True, False} and "mapped it" in LESSON[9].question_1(1)
 
 
 def adding(steps):
@@ -799,7 +772,7 @@ def given_back_always(counter, lock, amount):
         lock.release()
 
 
-FUNCTIONS[LESSON[9].exercise_3] = [  # add and lose nothing
+FUNCTIONS[LESSON[9].exercise_2] = [  # add and lose nothing
     (lambda counter, lock, amount: amount, "wrote nothing"),
     (lambda counter, lock, amount: locked(counter, lock, 2 * amount), "the number is 47"),
     (adding("rw"), "never asks"),
@@ -920,7 +893,7 @@ def test_a_function_gets_the_hint_for_what_it_does(exercise, function, words, mo
 def test_a_function_that_is_a_stub_raises_or_returns_nothing(exercise):
     assert all(exercise(stub) == NOT_YET for stub in (*STUBS, blank))
     assert "raised ZeroDivisionError" in exercise(lambda *args: 1 / 0).text
-    returns_nothing = (LESSON[4].exercise_2, LESSON[5].exercise_1, LESSON[9].exercise_3)
+    returns_nothing = (LESSON[4].exercise_2, LESSON[5].exercise_1, LESSON[9].exercise_2)
     if exercise not in returns_nothing:
         assert "is `return` missing" in exercise(lambda *args: print(end="")).text
 

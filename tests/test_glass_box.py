@@ -28,7 +28,8 @@ TAUGHT = {
     "07": "open mmap.mmap .madvise psutil.Process .memory_info .rss .shared resource.getrusage "
     ".ru_minflt .ru_majflt resource.setrlimit processes.run ax.plot",
     "08": "open mmap.mmap struct.Struct .unpack_from np.frombuffer touched.pages",
-    "09": "total footprint",
+    "09": "open mmap.mmap os.fork .madvise mmap.MAP_ANONYMOUS pickle.dumps np.memmap "
+    "fcntl.lockf measure.footprint",
     "10": "open mmap.mmap",
     "11": "open mmap.mmap columns.write columns.MappedQM9 .gather touched.pages DataLoader "
     ".backward .step torch.manual_seed",

@@ -1,13 +1,17 @@
-"""Lesson 09: processes that hold something at once, and their memory.
+"""Lesson 09: its functions, and what it says, against a second measurement.
 
-The second measurement of PSS and USS counts pages itself: which pages of the file each process has
-mapped (bit 63 of /proc/PID/pagemap), and how many processes have each.
+The second measurement of PSS, USS and cost counts pages: which ones each process has mapped (bit 63
+of /proc/PID/pagemap), and how many processes have each.
 """
 
 import ast
-import json
+import ctypes
+import importlib.util
 import mmap
 import os
+import pickle
+import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -15,471 +19,224 @@ import numpy as np
 import psutil
 import pytest
 
-from qm9lab import measure, processes, qm9
-from qm9lab.course import folders, plots
-from qm9lab.lessons.lesson_09 import holders, pictures, readers
-from qm9lab.measure.missing import STRICT
+from qm9lab import measure, processes, qm9, records
+from qm9lab.course import folders
+from qm9lab.lessons.lesson_09 import team
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOK = ROOT / "notebooks" / "09_sharing.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "09_sharing.ipynb"
 MIB = 1 << 20
 PAGE = mmap.PAGESIZE
-
-needs_pss = pytest.mark.skipif(
-    not Path("/proc/self/smaps_rollup").exists(), reason="needs /proc/PID/smaps_rollup"
-)
-
-
-def code_of(notebook=NOTEBOOK):
-    cells = nbformat.read(notebook, as_version=4).cells
-    return [cell.source for cell in cells if cell.cell_type == "code"]
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
 @pytest.fixture(scope="module")
-def scripts():
-    """The lesson's scripts, by the names that its cells give them."""
-    found = {}
-    for source in code_of():
-        for node in ast.parse(source).body:
-            if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
-                continue
-            name, value = node.targets[0].id, node.value
-            if name.isupper() and name != "MIXES":
-                found[name] = eval(compile(ast.Expression(value), name, "eval"), {}, found)
-    return found
-
-
-@pytest.fixture(scope="module")
-def one_by_one():
-    """The function that a cell of the lesson defines."""
-    (source,) = (source for source in code_of() if source.startswith("def one_by_one"))
-    names = vars(holders) | vars(readers) | {"measure": measure}
-    exec(source, names)
-    return names["one_by_one"]
+def lesson(tmp_path_factory):
+    """The functions that the lesson defines, as a module, whose source a child can get."""
+    cells = [c.source for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
+    nodes = [node for cell in cells for node in ast.parse(cell).body]
+    found = {node.name: ast.unparse(node) for node in nodes if isinstance(node, ast.FunctionDef)}
+    del found["add"]  # an exercise
+    file = tmp_path_factory.mktemp("lesson") / "lesson_09_functions.py"
+    imports = "import mmap, os\nimport numpy as np\nfrom qm9lab import measure, records"
+    file.write_text("\n\n".join([imports, *found.values()]))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module  # inspect looks there for a function's source
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[file.stem]
 
 
 @pytest.fixture
 def path():
-    made = folders.lesson_folder() / "test_sharing.dat"
-    made.write_bytes(np.random.default_rng(1).bytes(16 * MIB))
-    yield made
-    made.unlink()
+    with tempfile.TemporaryDirectory(dir=folders.lesson_folder()) as folder:
+        made = Path(folder, "shared.dat")
+        made.write_bytes(np.random.default_rng(1).bytes(16 * MIB))
+        yield made
 
 
-# The scripts ---------------------------------------------------------------------------------
+# The room ------------------------------------------------------------------------------------
 
 
-def test_the_scripts_type_the_calls_that_the_lesson_is_about(scripts):
-    expected = {
-        "GET": "mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)",
-        "FORK": "os.fork()",
-        "STORE": "mmap.mmap(f.fileno(), 0, access=getattr(mmap, sys.argv[2]))",
-        "COUNT": "counter = memoryview(mmap.mmap(f.fileno(), 0))",
-        "LOCK": "fcntl.lockf(f, fcntl.LOCK_EX)",
-        "MANY": "read(), write()",
-        "DATASETS": "columns.MappedQM9(columns_path)",
-        "USE": "DataLoader(dataset, ",
-        "REST": "(pickle.dumps, ForkingPickler.dumps)",
-    }
-    assert set(scripts) == set(expected)
-    assert "held = f.read()" in scripts["GET"]
-    assert "lock(), read(), write(), unlock()" in scripts["LOCK"]
-    for name, call in expected.items():
-        assert call in scripts[name], name
-        compile(scripts[name], name, "exec")
-        assert "sleep" not in scripts[name]
-
-
-# Holders -------------------------------------------------------------------------------------
-
-ECHO = """
-import os, sys
-def who(): return os.getpid()
-def args(): return sys.argv[1:]
-def refuse(): raise PermissionError(13, "no")
-def fail(): raise ValueError("oh no")
-"""
-
-
-def test_processes_answer_in_order_and_are_gone_after_the_with():
-    with holders.holding(ECHO, 3, "a b", 5) as three:
-        assert [int(each.call("who")) for each in three] == [each.pid for each in three]
-        assert three[0].call("args") == "['a b', '5']"
-        assert three[1].call("refuse") == "PermissionError"
-        for each in three:
-            each.send("who")
-        assert [int(each.receive()) for each in three] == [each.pid for each in three]
-        assert three[2].end() == 0
+def test_a_team_holds_its_values_and_is_gone_after_the_with():
+    with team.start(3, os_pid, uses=[os]) as three:
+        assert [each.call(same) for each in three] == [each.pid for each in three]
+        assert team.at_once(three, same) == sum(each.pid for each in three)
     assert not any(psutil.pid_exists(each.pid) for each in three)
 
 
-def test_a_script_or_a_function_that_fails_is_an_error_with_its_last_words():
-    with holders.holding(ECHO, 1) as (one,):
-        with pytest.raises(processes.ProcessError, match="ValueError: oh no"):
-            one.call("fail")
-    with pytest.raises(processes.ProcessError, match="exit status 3"):
-        with holders.holding("raise SystemExit(3)", 2):
-            pass
+def os_pid():
+    return os.getpid()
 
 
-def test_the_lesson_goes_on_after_a_process_that_is_late(monkeypatch):
-    monkeypatch.delenv(STRICT, raising=False)
-    with holders.holding("def wait():\n    import time\n    time.sleep(60)", 1) as (one,):
-        one._process._limit_s = 0.2
-        assert "this machine is busy" in str(one.call("wait")) and one.call("wait") == "None"
+def same(held):
+    return held
 
 
-# Memory --------------------------------------------------------------------------------------
+# What processes have -------------------------------------------------------------------------
 
 
-def smaps(pid, name):
-    """Rss, Pss and private bytes of the regions of a file, of another process, from smaps."""
-    sums, ours = dict.fromkeys(("Rss", "Pss", "Private_Clean", "Private_Dirty"), 0), False
-    with open(f"/proc/{pid}/smaps") as f:
-        for line in f:
-            head = line.split()
-            if not head[0].endswith(":"):
-                ours = line.rstrip().endswith(name)
-            elif ours and head[0][:-1] in sums:
-                sums[head[0][:-1]] += int(head[1]) * 1024
-    return sums["Rss"], sums["Pss"], sums["Private_Clean"] + sums["Private_Dirty"]
-
-
-def mapped(pid, name, n_pages):
-    """Which pages of the file the process has mapped: bit 63 of its pagemap."""
-    with open(f"/proc/{pid}/maps") as f:
-        (line,) = [line for line in f if line.rstrip().endswith(name)]
-    start = int(line.partition("-")[0], 16)
-    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as f:
-        f.seek(start // PAGE * 8)
-        return np.frombuffer(f.read(n_pages * 8), np.uint64) >> np.uint64(63) == 1
-
-
-PARTS = """
-import mmap, sys
-f = open(sys.argv[1], "rb")
-held = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-def first(): return sum(held[: len(held) // 2 : mmap.PAGESIZE])
-def middle(): return sum(held[len(held) // 4 : 3 * len(held) // 4 : mmap.PAGESIZE])
-def all(): return sum(held[:: mmap.PAGESIZE])
-"""
-
-
-@needs_pss
-@pytest.mark.timing
-def test_pss_and_uss_are_what_one_counts_from_page_tables(path):
-    n_pages = path.stat().st_size // PAGE
-    with holders.holding(PARTS, 3, path) as three:
-        before = [measure.footprint(each.pid) for each in three]
-        for each, word in zip(three, ("first", "middle", "all"), strict=True):
-            each.call(word)
-        tables = [mapped(each.pid, path.name, n_pages) for each in three]
-        n_mappers = np.sum(tables, axis=0)
-        for each, old, table in zip(three, before, tables, strict=True):
-            rss, pss = table.sum() * PAGE, (table / np.maximum(n_mappers, 1)).sum() * PAGE
-            uss = (table & (n_mappers == 1)).sum() * PAGE
-            by_smaps = smaps(each.pid, path.name)
-            added = measure.footprint(each.pid).since(old)
-            assert by_smaps[0] == rss and abs(by_smaps[1] - pss) < 64 * 1024
-            assert by_smaps[2] == uss
-            few = MIB  # what the interpreter itself did meanwhile
-            assert abs(added.rss_bytes - rss) < few and abs(added.pss_bytes - pss) < few
-            assert abs(added.uss_bytes - uss) < few and added.pss_anonymous_bytes < few
-        assert len(set(n_mappers)) == 3  # pages of one, of two and of three
-
-
-TWICE = """
-import mmap, sys
-f, held = open(sys.argv[1], "rb"), []
-def more():
-    held.append(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
-    return sum(held[-1][:: mmap.PAGESIZE])
-"""
-
-
-@needs_pss
-@pytest.mark.timing
-def test_a_page_that_one_process_maps_twice_is_shared_with_itself(path):
-    """Why the lesson says 'by how often it is mapped', and not by how many processes."""
-    with holders.holding(TWICE, 1, path) as (one,):
-        start, files = measure.footprint(one.pid), []
-        for _ in range(2):
-            one.call("more")
-            added = measure.footprint(one.pid).since(start)
-            files.append([readers.multiple(n, path.stat().st_size) for n in added[:3]])
-    assert files == [[1, 1, 1], [2, 1, 0]]
-
-
-@needs_pss
-@pytest.mark.timing
-def test_sums_over_readers_and_the_total_cost(scripts, one_by_one, path):
-    size = path.stat().st_size
-    maps, reads, mixed = (
-        one_by_one(scripts["GET"], path, ways)
-        for ways in (["by_map"] * 3, ["by_read"] * 3, ["by_map", "by_read", "by_read"])
-    )
-    assert [j.n for j in maps] == [1, 2, 3]
-    assert [j.multiples["sum of RSS"] for j in (*maps, *reads)] == [1, 2, 3] * 2
-    rows = (*maps, *reads, *mixed)
-    assert [row.multiples["sum of PSS"] for row in rows] == [1, 1, 1, 1, 2, 3, 1, 2, 3]
-    assert all(row.cached_bytes == size for row in rows)
-    assert [row.multiples["own + page cache"] for row in rows] == [1, 1, 1, 2, 3, 4, 1, 2, 3]
-
-
-def anonymous_pages(pid):
-    """Pages of a process that are in memory and no file's: bits 63 and 61 of its pagemap."""
-    n_pages = 0
+def entries(pid, name=""):
+    """Entries of pagemap for the regions of a process whose line in maps ends with ``name``."""
+    found = []
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/pagemap", "rb", buffering=0) as f:
         for line in maps:
             start, end = (int(word, 16) for word in line.split()[0].split("-"))
-            if start < 2**63:  # the vsyscall page is the kernel's
+            if start < 2**63 and line.rstrip().endswith(name):  # vsyscall is the kernel's
                 f.seek(start // PAGE * 8)
-                entries = np.frombuffer(f.read((end - start) // PAGE * 8), np.uint64)
-                n_pages += int((entries >> np.uint64(61) == 0b100).sum())
-    return n_pages
+                found.append(np.frombuffer(f.read((end - start) // PAGE * 8), np.uint64))
+    return np.concatenate(found)
 
 
-@needs_pss
+def touch_part(mm, start, end):
+    return sum(mm[start : end : mmap.PAGESIZE])
+
+
+def open_map(path):
+    with open(path, "rb") as f:
+        return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+@needs_linux
 @pytest.mark.timing
-@pytest.mark.parametrize("way, n_files", [("by_map", 1), ("by_read", 4)])
-def test_the_total_cost_is_the_pages_that_one_counts(scripts, path, way, n_files):
-    """A second measurement, without PSS: pagemap for what is owned, mincore for the cache.
+def test_pss_and_uss_are_what_one_counts_from_page_tables(path):
+    size = path.stat().st_size
+    with team.start(3, open_map, path, uses=[mmap]) as three:
+        for each in three:
+            each.call(touch_part, 0, 0, uses=[mmap])  # imports before the count begins
+        before = [measure.footprint(each.pid) for each in three]
+        for each, part in zip(three, ((0, 2), (1, 3), (0, 4)), strict=True):
+            each.call(touch_part, *(size // 4 * k for k in part), uses=[mmap])
+        tables = [entries(each.pid, path.name) >> np.uint64(63) == 1 for each in three]
+        n_mappers = np.sum(tables, axis=0)
+        assert set(n_mappers) == {1, 2, 3}
+        for each, old, table in zip(three, before, tables, strict=True):
+            added = measure.footprint(each.pid).since(old)
+            pss, uss = (table / np.maximum(n_mappers, 1)).sum(), (table & (n_mappers == 1)).sum()
+            for n_bytes, n_pages in zip(added[:4], (table.sum(), pss, uss, 0), strict=True):
+                assert abs(n_bytes - n_pages * PAGE) < MIB  # what the interpreter itself did
 
-    Free memory (/proc/meminfo) would be a third, but other processes move it by files' worth.
-    """
+
+@needs_linux
+@pytest.mark.timing
+@pytest.mark.parametrize("way, n_files", [("map_all", 1), ("read_all", 4)])
+def test_the_cost_of_three_readers_is_the_pages_that_one_counts(lesson, path, way, n_files):
+    """Anonymous pages are those with bit 63 and without bit 61, for a file or shared memory."""
     if measure.make_cold(path).is_cold is not True:
         pytest.skip("this folder's files cannot be made cold")
-    with holders.holding(scripts["GET"], 3, path) as three:
-        before = sum(anonymous_pages(each.pid) for each in three)
-        for each in three:
-            each.call(way)
-        owned = sum(anonymous_pages(each.pid) for each in three) - before
+    owned = 0
+    with team.start(3, os_pid, uses=[os]) as idle:
+        owned -= sum(np.sum(entries(each.pid) >> np.uint64(61) == 0b100) for each in idle)
+    with team.start(3, getattr(lesson, way), path, uses=[mmap]) as three:
+        owned += sum(np.sum(entries(each.pid) >> np.uint64(61) == 0b100) for each in three)
     cost = (owned + measure.cached_pages(path).sum()) * PAGE / path.stat().st_size
-    assert abs(cost - n_files) < 0.05
+    assert abs(cost - n_files) < 0.1
 
 
-@needs_pss
+# fork, and pickles ---------------------------------------------------------------------------
+
+
+def faults_in_child(path, what):
+    """Minor faults of a forked child that looks at strings, at their array, or at nothing."""
+    import resource
+
+    data = [smiles for _, smiles, _ in records.walk(path.read_bytes())]
+    if what == "array":
+        data = memoryview("".join(data).encode())  # as NumPy's arrays, one object
+    if os.fork() == 0:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        max(data)
+        n_faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        os._exit(n_faults // 100)
+    return os.waitstatus_to_exitcode(os.wait()[1])
+
+
+@needs_linux
 @pytest.mark.timing
-def test_a_forked_reader_of_a_list_has_private_dirty_pages_and_faults(scripts):
-    record_path = qm9.record_file()
-    with holders.holding(scripts["FORK"], 1, record_path) as (parent,):
-        (child,) = psutil.Process(parent.pid).children()
-        rows = []
-        for word in ("read_map", "read_array", "read_list"):
-            before = private_dirty(child.pid), measure.faults(pid=child.pid).minor
-            parent.call(word)
-            after = private_dirty(child.pid), measure.faults(pid=child.pid).minor
-            rows.append([b - a for a, b in zip(before, after, strict=True)])
-    (by_map, _), (by_array, _), (by_list, n_faults) = rows
-    list_bytes = 130_831 * 60  # at least: 49 bytes and the text of each
-    assert by_list > list_bytes > 5 * max(by_map, by_array)
-    assert n_faults * PAGE > list_bytes
+def test_a_forked_child_takes_a_fault_for_each_page_of_strings_that_it_looks_at(lesson):
+    path, uses = qm9.record_file(), [mmap, os, records, lesson.map_all, lesson.rollup]
+    copied = processes.on_linux(lesson.look_in_child, path, "list", uses=uses)
+    by_list, by_array = (
+        processes.on_linux(faults_in_child, path, what, uses=[os, records])
+        for what in ("list", "array")
+    )
+    list_mib = 130_831 * 60 / MIB  # at least: 49 bytes and the text of each
+    assert copied > list_mib and by_list * 100 * PAGE > 0.9 * list_mib * MIB > 5 * by_array * PAGE
 
 
-COLLECT = """
-import gc, os
-held = [[k] for k in range(400_000)]
-def collect(): return gc.collect()
-if FROZEN:
-    gc.freeze()
-os.fork() and os._exit(os.wait()[1])
-"""
+def test_a_map_is_not_pickled_and_a_memmap_is_pickled_as_its_data(path):
+    with pytest.raises(TypeError, match="mmap"):
+        pickle.dumps(open_map(path))
+    loaded = pickle.loads(pickle.dumps(np.memmap(path, mode="r")))
+    assert loaded.base == path.read_bytes()  # bytes: a copy, and no map
 
 
-@needs_pss
-@pytest.mark.timing
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_forked_child_that_collects_garbage_copies_what_was_not_frozen(frozen):
-    """Why workers that keep many objects copy so much: the collector writes to each of them."""
-    with holders.holding(COLLECT.replace("FROZEN", str(frozen)), 1) as (parent,):
-        (child,) = psutil.Process(parent.pid).children()
-        before = private_dirty(child.pid)
-        parent.call("collect")
-        grown = private_dirty(child.pid) - before
-    assert (grown < 8 * MIB) if frozen else (grown > 24 * MIB)  # 400,000 lists of 72 bytes
+# Anonymous maps and malloc -------------------------------------------------------------------
 
 
-def private_dirty(pid):
-    with open(f"/proc/{pid}/smaps_rollup") as f:
-        return sum(int(line.split()[1]) for line in f if line.startswith("Private_Dirty")) * 1024
+def anonymous_maps():
+    shared = mmap.mmap(-1, mmap.PAGESIZE)
+    private = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    private[0:1] = b"p"
+    if os.fork() == 0:
+        shared[0:1] = private[0:1] = b"c"
+        os._exit(0)
+    os.wait()
+    seen = shared[0:1] + private[0:1]
+    private.madvise(mmap.MADV_DONTNEED)
+    return seen + private[0:1]
+
+
+def free_every_other(block_bytes, trim):
+    blocks = [bytearray(block_bytes) for _ in range(2**26 // block_bytes)]
+    before = rollup("self")["Rss"]  # noqa: F821
+    del blocks[::2]
+    if trim:
+        ctypes.CDLL(None).malloc_trim(0)
+    return (before - rollup("self")["Rss"]) / 1024  # noqa: F821
+
+
+@needs_linux
+def test_what_the_lesson_says_of_anonymous_maps_and_of_malloc(lesson):
+    uses = [ctypes, lesson.rollup]
+    assert processes.on_linux(anonymous_maps, uses=[mmap, os]) == b"cp\0"
+    for block_bytes, trim in ((2**16, True), (2**21, False)):  # small and trimmed, very large
+        assert (
+            processes.on_linux(free_every_other, block_bytes, trim, uses=uses) > 28
+        )  # whole pages
 
 
 # Two writers ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "story, number",
-    [
-        ("A read, A write, B read, B write", 2),
-        ("A read, B read, A write, B write", 1),
-        ("A read, B read, B write, A write", 1),
-        ("B read, B write, B read, B write, A read, A write", 3),
-        ("AB many", None),
-    ],
-)
-def test_the_order_decides_every_time(scripts, path, story, number):
-    number_path = path.with_name("test_number.dat")
-    for _ in range(3):
-        game = holders.play(scripts["COUNT"] + scripts["MANY"], number_path, story)
-        assert game.number == number or (number is None and game.number <= 100_000)
-        assert game.results == ["None"] * len(game.results)
-    number_path.unlink()
+STORIES = [("Ar Aw Br Bw", 2), ("Ar Br Aw Bw", 1), ("Ar Br Bw Aw", 1), ("Br Bw Br Bw Ar Aw", 3)]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs fcntl")
-def test_a_lock_keeps_out_who_asks(scripts, path):
-    number_path, script = path.with_name("test_number.dat"), scripts["COUNT"] + scripts["LOCK"]
-    game = holders.play(script, number_path, "A try_lock, B try_lock, A unlock, B try_lock")
-    assert game.results[1] in ("BlockingIOError", "PermissionError")
-    assert game.results[::2] == ["None", "None"] and game.results[3] == "None"
-    assert holders.play(script, number_path, "AB many_locked").number == 100_000
-    number_path.unlink()
+@pytest.mark.parametrize("story, number", STORIES)
+def test_the_order_of_reads_and_writes_decides_every_time(lesson, path, story, number):
+    path.write_bytes(bytes(8))
+    with team.start(2, lesson.open_number, path, uses=[mmap]) as both:
+        for letter, step in story.split():
+            both["AB".index(letter)].call({"r": lesson.read, "w": lesson.write}[step])
+    assert np.fromfile(path, "q") == [number]
 
 
-TRAPS = """
-import fcntl, os, sys
-f = open(sys.argv[1], "r+b")
-def tries(lock, f):
+def try_lock(held):
+    import fcntl
+
     try:
-        lock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(held["file"], fcntl.LOCK_EX | fcntl.LOCK_NB)
         return "has it"
     except OSError:
         return "refused"
-def lock(): return tries(fcntl.lockf, f)
-def again(): return tries(fcntl.lockf, open(sys.argv[1], "r+b"))
-def close_another(): open(sys.argv[1], "rb").close()
-def flock(): return tries(fcntl.flock, f)
-def flock_in_child():
-    read_fd, write_fd = os.pipe()
-    if os.fork() == 0:
-        inherited, own = tries(fcntl.flock, f), tries(fcntl.flock, open(sys.argv[1], "rb"))
-        os.write(write_fd, f"{inherited}, {own}".encode())
-        os._exit(0)
-    os.wait()
-    return os.read(read_fd, 100).decode()
-"""
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fcntl and fork")
-@pytest.mark.parametrize(
-    "story, answers",
-    [
-        ("A lock, A again", ["has it", "has it"]),  # so its threads are not kept apart
-        ("A lock, B lock, A close_another, B lock", ["has it", "refused", "None", "has it"]),
-        ("A flock, A flock_in_child", ["has it", "has it, refused"]),
-    ],
-)
-def test_the_traps_that_the_lesson_names(path, story, answers):
-    number_path = path.with_name("test_number.dat")
-    found = holders.play(TRAPS, number_path, story).results
-    number_path.unlink()
-    assert found == answers
-
-
-# Pickles -------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_what_a_spawned_worker_is_sent(scripts, tmp_path):
-    """The loader's pickler sends little more than the strings; of the mapped data set, a path.
-
-    How much it is does not depend on how many molecules there are in the file.
-    """
-    graphs_path, _ = qm9.prepare(progress=False)
-    strings = "def strings(): return len(pickle.dumps([dataset[:1000].smiles]))\n"
-    few = "def few():\n    global dataset\n    dataset = dataset[:3000]\n"
-    script = scripts["DATASETS"] + scripts["USE"] + scripts["REST"] + strings + few
-    with holders.holding(script, 1, tmp_path / "x.cols", graphs_path, "in memory") as (one,):
-        for word in ("load", "few", "write"):
-            one.call(word)
-        n_strings = int(one.call("strings"))
-        plain, by_loader = json.loads(one.call("sizes"))
-        assert plain > 5 * by_loader > 5 * n_strings
-    with holders.holding(script, 1, tmp_path / "x.cols", graphs_path, "mapped") as (one,):
-        one.call("load")
-        plain, by_loader = json.loads(one.call("sizes"))
-        assert plain == by_loader < 1000
-
-
-# Pictures ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def no(monkeypatch):
-    monkeypatch.delenv(STRICT, raising=False)
-    return measure.Missing("it is a test")
-
-
-def memory(rss, pss, uss, own):
-    parts = (n if measure.is_missing(n) else int(n * MIB) for n in (rss, pss, uss, own))
-    return measure.Footprint(*parts, "")
-
-
-def readers_memory(n, added, cached=4):
-    return readers.ReadersMemory(n, 4 * MIB, added, cached * MIB)
-
-
-def texts(ax):
-    return [text.get_text() for text in ax.texts]
-
-
-def legend(ax):
-    return [text.get_text() for text in ax.figure.legends[0].get_texts()]
-
-
-def bars(ax):
-    return [(patch.get_x(), patch.get_width()) for patch in ax.patches]
-
-
-def test_the_sums_are_drawn_as_they_are(no):
-    rows = [readers_memory(1, memory(4, 4, 4, 0)), readers_memory(2, memory(8, 4, 0, 2))]
-    missing = [readers_memory(1, memory(4, no, no, no))]
-    figure = pictures.readers(plots.new_figure(6, 3), {"map": rows, "none": missing})
-    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
-    assert lines["sum of RSS"] == [1, 2] and lines["sum of PSS"] == [1, 1]
-    assert lines["page cache"] == [1, 1] and lines["own + page cache"] == [1, 1.5]
-    assert figure.axes[0].get_ylim()[1] > 2
-    assert texts(figure.axes[1]) == ["own + page cache, sum of PSS:\nnot available here"]
-
-
-def test_the_total_cost_has_own_memory_and_the_cache_once(no):
-    ax = plots.new_figure(6, 3).subplots()
-    pictures.total_cost(ax, readers_memory(2, memory(10, 9, 8, 8)))
-    assert bars(ax) == [(0, 2), (2, 0.5), (0, 2), (2, 0.25), (0, 1), (0, 2), (2, 1)]
-    assert texts(ax) == ["2.5", "2.2", "1.0", "3.0"]
-    assert legend(ax) == ["anonymous: their own", "file pages, mapped", "in the page cache"]
-    ax = plots.new_figure(6, 3).subplots()
-    pictures.total_cost(ax, readers_memory(2, memory(10, no, no, no), no))
-    assert texts(ax) == ["2.5", *["not available here"] * 3] and bars(ax) == []
-
-
-def test_a_process_is_drawn_by_its_pss_with_marks_for_rss_and_uss(no):
-    ax = plots.new_figure(6, 3).subplots()
-    pictures.processes(ax, ["a", "b"], [memory(8, 5, 1, 2), memory(8, no, no, no)], 4 * MIB)
-    assert bars(ax) == [(0, 0.5), (0.5, 0.75)]
-    assert [line.get_xdata()[0] for line in ax.lines] == [2, 0.25, 2]
-    assert texts(ax) == ["PSS: not available here"]
-    assert legend(ax) == ["PSS, anonymous: their own", "PSS, file pages, mapped", "RSS", "USS"]
-    ax = plots.new_figure(6, 3).subplots()
-    pictures.processes(ax, ["a"], [memory(8, 8, 8, 0)], MIB)
-    assert legend(ax) == ["PSS, file pages, mapped", "RSS", "USS"]  # what is drawn, only
-
-
-def test_workers_are_drawn_by_what_they_own_and_the_page_cache_once(no):
-    added = [memory(9, 9, 9, 8), memory(20, 9, 9, 12)]
-    ways = {"x": (added, 4 * MIB), "y": ([added[0], memory(9, no, no, no)], no)}
-    figure = pictures.workers(plots.new_figure(8, 3), ["loaded", "used"], ways)
-    left, right = figure.axes
-    assert left.get_xlim() == right.get_xlim() and left.get_xlim()[1] > 20
-    assert bars(left) == [(0, 8), (8, 4), (0, 12), (12, 4)]
-    assert texts(left) == ["8 + 4 = 12", "12 + 4 = 16"]
-    assert texts(right) == ["own + page cache: not available here"] * 2
-    assert [line.get_xdata()[0] for line in left.lines] == [9, 20]
-
-
-def test_memory_of_all_processes_together_is_what_was_added_since_the_start():
-    steps = {"start": holders.Step("", [memory(5, 4, 3, 2)])}
-    steps["use"] = holders.Step("", [memory(5, 3, 1, 2), memory(5, 3, 1, 3)])
-    added = holders.added_in_all(steps)
-    assert added["use"][:4] == (5 * MIB, 2 * MIB, -1 * MIB, 3 * MIB)
-    assert added["start"][:4] == (0, 0, 0, 0)
+@needs_linux
+def test_a_lock_refuses_another_process_and_stops_nobody_who_does_not_ask(lesson, path):
+    path.write_bytes(bytes(8))
+    with team.start(2, lesson.open_number, path, uses=[mmap]) as (a, b):
+        answers = [process.call(try_lock) for process in (a, b, a)]
+        assert answers == ["has it", "refused", "has it"]  # so not between threads of A
+        for step in (lesson.read, lesson.write):
+            b.call(step)
+    assert np.fromfile(path, "q") == [1]

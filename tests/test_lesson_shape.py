@@ -10,7 +10,6 @@ LESSONS = sorted(lesson_shape.NOTEBOOKS.glob("[0-9w]*.ipynb"))
 # A lesson leaves this list when it is rewritten.
 NOT_REWRITTEN_YET = {
     "08_random_access",
-    "09_sharing",
     "10_costs_and_limits",
     "11_train_from_the_map",
 }

@@ -75,6 +75,11 @@ def only_the_copy_is_owned(folder, printed):
     assert printed == "memmap: 0 %\nfromfile: 100 %\n"
 
 
+def two_maps_and_nothing_owned(folder, printed):
+    assert (folder / "my_data.dat").stat().st_size == 2**27
+    assert printed == 2 * "RSS: 1 files, owned: 0 files\n"
+
+
 def pages_needed(folder, printed):
     n_bytes, page = (folder / "qm9_smiles_properties.dat").stat().st_size, mmap.PAGESIZE
     read = [at for start in range(0, n_bytes - 100, 50_000) for at in range(start, start + 100)]
@@ -98,6 +103,7 @@ CHECKS = {
     "05": celsius_to_kelvin,
     "06": pages_needed,
     "07": only_the_copy_is_owned,
+    "09": two_maps_and_nothing_owned,
     "wo": one_of_a_thousand_changed,
 }
 CELLS = [(path.name[:2], source) for path in LESSONS for source in take_home(path)]

@@ -9,7 +9,6 @@ from qm9lab.course.view import View, choice, slider
 from qm9lab.lessons.lesson_03.widget import CallExplorer
 from qm9lab.lessons.lesson_05 import pictures as who_sees
 from qm9lab.lessons.lesson_08.widget import layout_explorer
-from qm9lab.lessons.lesson_09.widget import sharing_dashboard
 
 
 def draw_values(**values):
@@ -26,14 +25,12 @@ def draw_values(**values):
             draw, access=choice("P", who_sees.ACCESS), step=choice("step", who_sees.STEPS)
         ),
         CallExplorer,
-        lambda draw: sharing_dashboard(draw, ["none", "one", "all"]),
         lambda draw: layout_explorer(draw, ["one molecule", "100 neighbours"], (19, 128, 1280)),
     ],
     ids=[
         "slider",
         "two_choices",
         "call_explorer",
-        "sharing_dashboard",
         "layout_explorer",
     ],
 )

@@ -18,7 +18,7 @@ from .cache import (
 from .eviction import bring_to, evict, make_cold
 from .fault_counts import Faults, faults, resource, rusage_faults
 from .machine import Machine, calibrate
-from .memory import Footprint, Resident, footprint, resident, total
+from .memory import Footprint, Resident, footprint, resident
 from .missing import Missing, MissingError, first_missing, is_missing
 from .protocol import Exact, exact, exact_trace
 from .timeline import Sampler, Timeline
@@ -58,5 +58,4 @@ __all__ = [
     "resident",
     "resource",
     "rusage_faults",
-    "total",
 ]

@@ -1,7 +1,6 @@
 """Resident memory of a process: anonymous and file pages apart, and what it shares."""
 
 import platform
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .missing import Missing
@@ -45,7 +44,7 @@ def _resident(process: Any) -> Resident:
 
 
 class Footprint(NamedTuple):
-    """What a process has resident and what of it is its own, or a sum over several, in bytes.
+    """What a process has resident and what of it is its own, in bytes.
 
     A kernel that does not count the mappers of each small page of a large folio (the experimental
     CONFIG_NO_PAGE_MAPCOUNT, from Linux 6.15) puts the folio's average in PSS, and may count as
@@ -92,11 +91,3 @@ def _rss_and_uss(process: Any) -> tuple[int, int | None, str]:
     name = "memory_footprint" if hasattr(process, "memory_footprint") else "memory_full_info"
     uss = getattr(getattr(process, name)(), "uss", None)
     return process.memory_info().rss, uss, f"psutil {name}"
-
-
-def total(footprints: Iterable[Footprint]) -> Footprint:
-    """The sum of the footprints of several processes."""
-    footprints = list(footprints)
-    parts = zip(*(each[:4] for each in footprints), strict=True)
-    rss, pss, uss, anonymous = (sum(part) for part in parts)
-    return Footprint(rss, pss, uss, anonymous, footprints[0].source)

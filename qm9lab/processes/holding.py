@@ -117,13 +117,3 @@ class Held:
             words = f"{self._name} failed in process {self.pid}:\n{answer['error']}"
             raise running.ProcessError(words)
         return decode(answer.get("value"))
-
-    def end(self) -> int | Missing:
-        """Let the process end by itself, and return its exit status."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        try:
-            return self._process.wait(self._limit_s)
-        except subprocess.TimeoutExpired:
-            return running.late("the process", self._limit_s)

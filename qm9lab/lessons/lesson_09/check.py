@@ -8,7 +8,7 @@ from qm9lab.course.check import Verdict, ask, attempt, hint, number, right
 def _draw_readers(seed: int) -> tuple[int, int, int, list[tuple[int, int, int, int]]]:
     """Size of a file in MiB, how much of it the maps have touched, how many map it, and a table.
 
-    The table has, for each process, RSS, PSS, USS and anonymous memory in MiB. No sum of a column,
+    The table has, for each process, RSS, PSS, USS and owned memory in MiB. No sum of a column,
     alone or with the file, is the total cost. So the maps touch only a part, which is never one
     file when it is counted several times. One or two processes use ``read()``, so that the cache
     has the whole file.
@@ -32,7 +32,7 @@ def question_1(seed: int) -> str:
     """The question for ``seed``."""
     size, part, n_maps, rows = _draw_readers(seed)
     table = "\n".join(
-        f"  {letter} {rss:7} {pss:6} {uss:6} {own:11}"
+        f"  {letter} {rss:7} {pss:6} {uss:6} {own:7}"
         for letter, (rss, pss, uss, own) in zip("ABCDE", rows, strict=False)
     )
     who = f"Of {len(rows)} processes {len(rows) - n_maps} got all of it with read()"
@@ -43,7 +43,7 @@ def question_1(seed: int) -> str:
         "What each process has added, in MiB:"
     )
     return (
-        f"{text}\n        RSS    PSS    USS   anonymous\n{table}\n"
+        f"{text}\n        RSS    PSS    USS   owned\n{table}\n"
         "How many MiB of the machine's memory do they all cost together?"
     )
 
