@@ -198,12 +198,10 @@ def free_every_other(block_bytes, trim):
 
 @needs_linux
 def test_what_the_lesson_says_of_anonymous_maps_and_of_malloc(lesson):
-    uses = [ctypes, lesson.rollup]
     assert processes.on_linux(anonymous_maps, uses=[mmap, os]) == b"cp\0"
     for block_bytes, trim in ((2**16, True), (2**21, False)):  # small and trimmed, very large
-        assert (
-            processes.on_linux(free_every_other, block_bytes, trim, uses=uses) > 28
-        )  # whole pages
+        how = [ctypes, lesson.rollup]
+        assert processes.on_linux(free_every_other, block_bytes, trim, uses=how) > 28  # MiB
 
 
 # Two writers ---------------------------------------------------------------------------------
