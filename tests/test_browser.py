@@ -895,7 +895,7 @@ def test_the_call_explorer_says_what_the_kernel_says(lab, open_notebook):
     assert notebook.ask("1 + 1") == 2 and not list(notebook.problems())
 
 
-# The widgets of lessons 08 and 10, by keyboard, in the lesson itself ------------------------------
+# The widget of lesson 08, by keyboard, in the lesson itself --------------------------------------
 
 
 def layout_explorer(notebook, cell):

@@ -1,6 +1,5 @@
 """Lesson 07: its picture, and its own functions against other counts."""
 
-import importlib.util
 import mmap
 import os
 import re
@@ -8,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
 import pytest
+from lesson_module import code_cells, loaded
 
 from qm9lab import measure, processes, qm9
 from qm9lab.course import folders, memory_bars, plots
@@ -94,7 +93,7 @@ def test_what_only_linux_can_give_is_missing_on_other_systems(monkeypatch, missi
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
     """The functions that the lesson defines, as a module, whose source a child can get."""
-    cells = [c.source for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
+    cells = code_cells(NOTEBOOK)
     begins = ("import mmap\nimport os", "def look", "def ask(", "def cost", "def ask_all", "def ad")
     wanted = (*begins, "def limited")
     found = [[cell for cell in cells if cell.startswith(begin)] for begin in wanted]
@@ -103,13 +102,8 @@ def lesson(tmp_path_factory):
     # The functions of each cell, without what it does with them.
     functions = [re.split(r"\n\n\n(?!def |uses)", each[0])[0] for each in found]
     names = "names = ['seconds', 'RSS (MiB)', 'owned (MiB)', 'minor faults', 'major faults']"
-    file.write_text("\n\n".join([*functions, names]))
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # inspect looks there for a function's source
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[file.stem]
+    with loaded(file, "\n\n".join([*functions, names])) as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ of /proc/PID/pagemap), and how many processes have each.
 
 import ast
 import ctypes
-import importlib.util
 import mmap
 import os
 import pickle
@@ -14,10 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import psutil
 import pytest
+from lesson_module import code_cells, loaded
 
 from qm9lab import measure, processes, qm9, records
 from qm9lab.course import folders
@@ -32,19 +31,13 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 @pytest.fixture(scope="module")
 def lesson(tmp_path_factory):
     """The functions that the lesson defines, as a module, whose source a child can get."""
-    cells = [c.source for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
-    nodes = [node for cell in cells for node in ast.parse(cell).body]
+    nodes = [node for cell in code_cells(NOTEBOOK) for node in ast.parse(cell).body]
     found = {node.name: ast.unparse(node) for node in nodes if isinstance(node, ast.FunctionDef)}
     del found["add"]  # an exercise
     file = tmp_path_factory.mktemp("lesson") / "lesson_09_functions.py"
     imports = "import mmap, os\nimport numpy as np\nfrom qm9lab import measure, records"
-    file.write_text("\n\n".join([imports, *found.values()]))
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # inspect looks there for a function's source
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[file.stem]
+    with loaded(file, "\n\n".join([imports, *found.values()])) as module:
+        yield module
 
 
 @pytest.fixture
